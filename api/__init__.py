@@ -1,0 +1,1 @@
+"""HTTP: what order systems, operators, auditors and analysts call."""

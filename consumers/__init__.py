@@ -1,0 +1,1 @@
+"""Kafka: messages in, with one effect each."""

@@ -1,0 +1,69 @@
+"""What all aggregates share: an id, a version, and events that wait to be committed; and how ids are made."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, TypeVar
+
+from ledger.events import Event
+from ledger.request import Request
+
+AggregateT = TypeVar("AggregateT", bound="Aggregate")
+
+
+class Aggregate:
+    """One stream's state. It decides and raises refusals; only events change it.
+
+    It satisfies the ``eventsourcing`` library's ``MutableAggregateProtocol`` and ``CollectEventsProtocol``.
+    """
+
+    category = ""
+    merchant_id = ""
+
+    def __init__(self, id: str) -> None:  # the library's word
+        self.id = id
+        self.version = 0
+        self._pending: list[Event] = []
+
+    @property
+    def key(self) -> str:
+        """The id without its category, as callers know it."""
+        return self.id.split("-", 1)[1]
+
+    def trigger(self, event_class: type[Event], request: Request, occurred_at: datetime, **payload: Any) -> None:
+        """Record a fact: fold it into this state and keep it for the commit."""
+        event = event_class(
+            originator_id=self.id,
+            originator_version=self.version + 1,
+            merchant_id=request.merchant_id,
+            actor=request.actor,
+            request_id=request.request_id,
+            occurred_at=occurred_at,
+            **payload,
+        )
+        event.mutate(self)
+        self._pending.append(event)
+
+    def collect_events(self) -> list[Event]:
+        """Hand over the events that wait, once."""
+        pending, self._pending = self._pending, []
+        return pending
+
+
+def text_of(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC with a Z, as answers and facts show a time."""
+    return moment.isoformat().replace("+00:00", "Z") if moment else None
+
+
+def derived_id(*parts: str) -> str:
+    """26 hexadecimal digits (104 bits) that always come from the same parts.
+
+    Ids are derived from the request that makes the object, so a retry names the same object.
+    """
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:26]
+
+
+def coupon_id(batch_id: str, request_id: str, ordinal: int) -> str:
+    """The id of a batch's coupon. It begins like the batch, so one batch's coupons lie together in the index."""
+    return batch_id[:8] + derived_id(batch_id, request_id, str(ordinal))[:18]

@@ -1,0 +1,209 @@
+"""The ledger performs work: it loads, lets the use case decide, commits, and decides again on a conflict.
+
+HTTP performs one piece of work and waits for its answer (``Ledger.do``). A Kafka poll performs many in one
+transaction with its offsets (``Ledger.do_all``). Both run the use cases of ``use_cases.py``, so both keep the same
+promises.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from ledger.batch import Batch
+from ledger.commit import Committer, Unit, Verdict, commit_group
+from ledger.errors import (
+    IdempotencyKeyReused,
+    LedgerError,
+    QuantityConflict,
+    Refusal,
+    SoldOut,
+    Unavailable,
+    UserLimitReached,
+)
+from ledger.request import Request
+from ledger.store import AnsweredRequest, Snapshot, Store
+from ledger.template import Template
+from ledger.terms import Terms
+from ledger.work import Loaded, Receipt, Work, fold
+
+ATTEMPTS = 12
+"""How often work is decided again after somebody else moved the same stream."""
+CACHED_OBJECTS = 10_000
+
+Connection = psycopg.Connection[Any]
+
+
+class Ledger:
+    """Performs work against one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._committer = Committer(store)
+        self._batches: OrderedDict[str, Batch] = OrderedDict()
+        self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
+
+    def close(self) -> None:
+        """Commit what waits and let go of the database."""
+        self._committer.close()
+        self.store.close()
+
+    def do(self, work: Work) -> Receipt:
+        """Perform one piece of work, in a group with whatever else waits.
+
+        Raises the ``Refusal`` of the rule that says no, or a ``ServiceError`` after which the same request may be
+        sent again.
+        """
+        result = self._attempt([work], None, lambda units: [self._committer.commit(unit) for unit in units])[0]
+        if isinstance(result, Refusal):
+            raise result
+        return result
+
+    def do_all(self, works: Sequence[Work], connection: Connection) -> list[Receipt | Refusal]:
+        """Perform many pieces of work in the connection's transaction, each with its own result, in their order.
+
+        Work on the same stream is decided one after the other. Nothing is durable before the caller commits.
+        """
+        return self._attempt(works, connection, partial(commit_group, self.store, connection))
+
+    def _attempt(
+        self,
+        works: Sequence[Work],
+        connection: Connection | None,
+        commit: Callable[[list[Unit]], list[Verdict]],
+    ) -> list[Receipt | Refusal]:
+        results: list[Receipt | Refusal | None] = [None] * len(works)
+        todo, waves_in_vain, fresh = list(range(len(works))), 0, False
+        while todo:
+            wave, rest = _wave(works, todo)
+            settled = self._do_wave([works[index] for index in wave], connection, commit, fresh)
+            for index, result in zip(wave, settled, strict=True):
+                results[index] = result
+            again = [index for index in wave if results[index] is None]
+            waves_in_vain = waves_in_vain + 1 if len(again) == len(wave) else 0
+            if waves_in_vain == ATTEMPTS:
+                raise Unavailable("the same objects are written too often to decide on them now")
+            fresh = bool(again)
+            todo = sorted(again + rest)
+        return [result for result in results if result is not None]
+
+    def _do_wave(
+        self,
+        works: Sequence[Work],
+        connection: Connection | None,
+        commit: Callable[[list[Unit]], list[Verdict]],
+        fresh: bool,
+    ) -> list[Receipt | Refusal | None]:
+        """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
+        results: list[Receipt | Refusal | None] = [None] * len(works)
+        snapshot = self._snapshot([work for work in works if work.load or fresh], connection)
+        units: dict[int, Unit] = {}
+        for index, work in enumerate(works):
+            answered = snapshot.answered.get((work.request.merchant_id, work.request.request_id))
+            if answered:
+                results[index] = _replay(work.request, answered)
+                continue
+            loaded = Loaded(
+                work.request.merchant_id,
+                work.request.at or snapshot.now,
+                snapshot.streams,
+                partial(self._batch, connection),
+                partial(self._terms_of, connection),
+            )
+            try:
+                decided = work.decide(loaded)
+            except Refusal as refusal:
+                # What was cached may be old, or the request a repeat that had its effect: look before saying no.
+                self._forget(loaded.from_cache)
+                results[index] = refusal if work.load or fresh else None
+                continue
+            if isinstance(decided, Receipt):
+                results[index] = decided
+            else:
+                units[index] = decided
+        for (index, unit), verdict in zip(units.items(), commit(list(units.values())), strict=True):
+            results[index] = _result(works[index], unit, verdict)
+            if results[index] is None:
+                self._forget(stream.removeprefix("batch-") for stream in unit.reads)
+        return results
+
+    def _snapshot(self, works: Sequence[Work], connection: Connection | None) -> Snapshot:
+        if not works:
+            return Snapshot(self.store.now(connection), {}, {})
+        return self.store.load(
+            [stream for work in works for stream in work.streams],
+            [(work.request.merchant_id, work.request.request_id) for work in works],
+            connection,
+        )
+
+    def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
+        """A batch as it was when last read; nobody changes the cached one."""
+        batch = self._batches.get(batch_id)
+        if batch is None:
+            stream = f"batch-{batch_id}"
+            batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
+            if batch.version:
+                _remember(self._batches, batch_id, batch)
+        return batch
+
+    def _terms_of(self, connection: Connection | None, template_id: str, version: int) -> Terms:
+        """Terms never change under a version, so they are kept."""
+        terms = self._terms.get((template_id, version))
+        if terms is None:
+            stream = f"template-{template_id}"
+            events = self.store.load([stream], (), connection).streams[stream]
+            terms = Terms.from_payload(fold(Template(stream), events[:version]).terms)
+            _remember(self._terms, (template_id, version), terms)
+        return terms
+
+    def _forget(self, batch_ids: Iterable[str]) -> None:
+        for batch_id in batch_ids:
+            self._batches.pop(batch_id, None)
+
+
+def _result(work: Work, unit: Unit, verdict: Verdict) -> Receipt | Refusal | None:
+    """What a verdict means; ``None`` when the work must be decided again."""
+    if verdict.word == "done":
+        return Receipt(unit.answer, verdict.position)
+    if verdict.word == "replayed":
+        return Receipt(verdict.answer or {}, verdict.position, replayed=True)
+    if verdict.word == "reused":
+        return IdempotencyKeyReused(request_id=work.request.request_id)
+    if verdict.word == "user_limit":
+        return UserLimitReached(batch_id=next(iter(unit.stock), None))
+    if verdict.word == "sold_out":
+        return SoldOut(batch_id=next(iter(unit.stock), None))
+    if verdict.word == "below_issued":
+        return QuantityConflict("more coupons are already issued than the target")
+    if verdict.word in ("conflict", "exists", "again"):
+        return None
+    raise LedgerError(f"commit_group answered {verdict.word!r}")
+
+
+def _replay(request: Request, answered: AnsweredRequest) -> Receipt | Refusal:
+    if answered.body_hash != request.body_hash:
+        return IdempotencyKeyReused(request_id=request.request_id)
+    return Receipt(answered.answer, answered.position, replayed=True)
+
+
+def _wave(works: Sequence[Work], todo: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Split into works that share no stream or request, and those that must wait for one of them."""
+    taken: set[Any] = set()
+    wave: list[int] = []
+    rest: list[int] = []
+    for index in todo:
+        work = works[index]
+        claims = {*work.streams, (work.request.merchant_id, work.request.request_id)}
+        (rest if taken & claims else wave).append(index)
+        taken |= claims
+    return wave, rest
+
+
+def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    cache[key] = value
+    if len(cache) > CACHED_OBJECTS:
+        cache.popitem(last=False)

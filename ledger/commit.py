@@ -1,0 +1,221 @@
+"""Units of work, and group commit: many callers, one transaction.
+
+A save that commits by itself costs one flush an event and does not grow with callers. So callers hand in units, and
+one committer a process writes all that wait in one statement (migrations/0003_commit_group.sql). It never lingers:
+an idle ledger commits a lone unit at once. Each unit gets its own verdict.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
+from ledger.events import Event
+from ledger.request import Request
+from ledger.store import Store
+
+GROUP_LIMIT = 256
+"""Units that one transaction takes from waiting callers."""
+QUEUE_LIMIT = 4_096
+"""Units that may wait; the next caller is told to come back."""
+ANSWER_WAIT_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Unit:
+    """What one use case wants written, and what must be true for it."""
+
+    events: Sequence[Event] = ()
+    request: Request | None = None
+    """Stored with its answer, so that a repeat has no second effect; absent where the stream's id is the guard."""
+    answer: dict[str, Any] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
+    """Streams that the decision read but does not write, at these versions."""
+    stock: dict[str, int] = field(default_factory=dict)
+    """Batch id to how many coupons are taken from its stock."""
+    quota: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(Batch id, user id) to (taken, most that the user may have)."""
+    supply: dict[str, int] = field(default_factory=dict)
+    """Batch id to its new quantity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a unit; the words are those of migrations/0003_commit_group.sql."""
+
+    word: str
+    position: int
+    answer: dict[str, Any] | None
+
+
+def commit_group(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:
+    """Write the units that pass, in the connection's transaction, and say of each what became of it.
+
+    No two units of a group may write the same stream or carry the same request; see ``independent``.
+    """
+    numbers, streams, versions, topics, states = [], [], [], [], []
+    guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    to_stored_event = store.mapper.to_stored_event
+    for number, unit in enumerate(units, 1):
+        for event in unit.events:
+            stored = to_stored_event(event)
+            numbers.append(str(number))
+            streams.append(str(stored.originator_id))
+            versions.append(str(stored.originator_version))
+            topics.append(stored.topic)
+            states.append(stored.state)
+        _add_guards(guards, number, unit)
+    stream_lines = "\n".join(streams)
+    if stream_lines.count("\n") != max(0, len(streams) - 1):
+        raise ValueError("a stream id holds a line feed")
+    rows = connection.execute(
+        "select * from commit_group(%s, %s, %s, %s, %s, %s, %s)",
+        (
+            " ".join(numbers),
+            stream_lines,
+            " ".join(versions),
+            "\n".join(topics),
+            b"\n".join(states).decode(),
+            len(units),
+            orjson.dumps(guards).decode(),
+        ),
+        prepare=True,
+    ).fetchall()
+    return [
+        Verdict(row["verdict"], row["position"], orjson.loads(row["answer"]) if row["answer"] else None) for row in rows
+    ]
+
+
+def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, unit: Unit) -> None:
+    if unit.request is not None:
+        guards["requests"].append(
+            {
+                "unit": number,
+                "merchant_id": unit.request.merchant_id,
+                "request_id": unit.request.request_id,
+                "body_hash": unit.request.body_hash,
+                "answer": orjson.dumps(unit.answer).decode(),
+            }
+        )
+    for stream, version in unit.reads.items():
+        guards["reads"].append({"unit": number, "stream": stream, "version": version})
+    for batch_id, take in unit.stock.items():
+        guards["stock"].append({"unit": number, "batch_id": batch_id, "take": take})
+    for (batch_id, user_id), (take, most) in unit.quota.items():
+        guards["quota"].append({"unit": number, "batch_id": batch_id, "user_id": user_id, "take": take, "most": most})
+    for batch_id, quantity in unit.supply.items():
+        guards["supply"].append({"unit": number, "batch_id": batch_id, "quantity": quantity})
+
+
+def independent(units: Sequence[Unit]) -> int:
+    """How many units from the front may share a group: no stream is written, or request carried, twice."""
+    taken: set[Any] = set()
+    for count, unit in enumerate(units):
+        claims: set[Any] = {event.originator_id for event in unit.events}
+        if unit.request is not None:
+            claims.add((unit.request.merchant_id, unit.request.request_id))
+        if taken & claims:
+            return count
+        taken |= claims
+    return len(units)
+
+
+class Committer:
+    """One thread that commits what waiting callers hand in, a group at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: queue.Queue[tuple[Unit, Future[Verdict]] | None] = queue.Queue(QUEUE_LIMIT)
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def commit(self, unit: Unit) -> Verdict:
+        """Wait until the unit is settled.
+
+        Raises ``QueueFull`` at once when too many wait, ``Unavailable`` when nothing was written, and
+        ``OutcomeUnknown`` when the connection was lost while committing.
+        """
+        self._ensure_running()
+        future: Future[Verdict] = Future()
+        try:
+            self._waiting.put_nowait((unit, future))
+        except queue.Full:
+            raise QueueFull() from None
+        try:
+            return future.result(ANSWER_WAIT_SECONDS)
+        except TimeoutError:
+            raise OutcomeUnknown() from None
+
+    def close(self) -> None:
+        """Commit what waits, then end the thread."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(ANSWER_WAIT_SECONDS)
+
+    def _ensure_running(self) -> None:
+        if self._thread is None:
+            with self._start_lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+                    self._thread.start()
+
+    def _run(self) -> None:
+        held: list[tuple[Unit, Future[Verdict]]] = []
+        open_ = True
+        while open_ or held:
+            if not held:
+                first = self._waiting.get()
+                if first is None:
+                    return
+                held.append(first)
+            while open_ and len(held) < GROUP_LIMIT:
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    open_ = False
+                else:
+                    held.append(item)
+            count = independent([unit for unit, _ in held])
+            self._settle(held[:count])
+            held = held[count:]
+
+    def _settle(self, group: list[tuple[Unit, Future[Verdict]]]) -> None:
+        try:
+            with self._store.connection() as connection:
+                verdicts = commit_group(self._store, connection, [unit for unit, _ in group])
+        except Exception as error:  # every caller must get an answer, whatever went wrong
+            self._settle_failure(group, error)
+            return
+        for (_, future), verdict in zip(group, verdicts, strict=True):
+            future.set_result(verdict)
+
+    def _settle_failure(self, group: list[tuple[Unit, Future[Verdict]]], error: Exception) -> None:
+        if len(group) > 1 and isinstance(error, psycopg.Error | ValueError | TypeError):
+            # The statement was refused as a whole and wrote nothing: one unit may be to blame, so each goes alone.
+            for item in group:
+                self._settle([item])
+            return
+        answer: Exception = error
+        if isinstance(error, Unavailable) and isinstance(error.__cause__, psycopg.OperationalError):
+            answer = error if _wrote_nothing(error.__cause__) else OutcomeUnknown()
+        for _, future in group:
+            future.set_exception(answer)
+
+
+def _wrote_nothing(error: psycopg.OperationalError) -> bool:
+    """Whether no statement was sent, or the server itself refused it; a lost connection tells nothing."""
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return True
+    return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P"))

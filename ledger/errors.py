@@ -1,0 +1,185 @@
+"""Everything the ledger says no with.
+
+One class is one refusal. Its snake-case name is the stable code that callers see over HTTP, Kafka and the
+command line; its docstring is the title; ``facts`` say what it was about, and never hold personal data.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+class LedgerError(Exception):
+    """The ledger could not do what was asked."""
+
+    facts: dict[str, Any]
+
+    def __init__(self, detail: str = "", **facts: Any) -> None:
+        self.detail = detail or self.title()
+        self.facts = facts
+        super().__init__(self.detail)
+
+    @classmethod
+    def code(cls) -> str:
+        """The stable code: the class name in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """The first line of the docstring, without its full stop."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+
+class Refusal(LedgerError):
+    """A rule of the domain says no. It wrote nothing, and a later retry is decided afresh."""
+
+
+# --- things that are not there -------------------------------------------------------------------
+
+
+class NotFound(Refusal):
+    """No such object."""
+
+
+class BatchNotFound(NotFound):
+    """No such batch."""
+
+
+class TemplateNotFound(NotFound):
+    """No such template."""
+
+
+class CouponNotFound(NotFound):
+    """No such coupon."""
+
+
+# --- input that no state could accept --------------------------------------------------------------
+
+
+class InvalidInput(Refusal):
+    """The command contradicts itself or the bounds of its fields."""
+
+
+class InvalidField(InvalidInput):
+    """A field does not have the right form."""
+
+
+class InvalidQuantity(InvalidInput):
+    """A quantity is outside its bounds."""
+
+
+class InvalidPeriod(InvalidInput):
+    """A period is empty, has no time zone or lies outside the calendar."""
+
+
+class NotApplicable(InvalidInput):
+    """The coupon does not apply to this order."""
+
+
+# --- requests ---------------------------------------------------------------------------------------
+
+
+class IdempotencyKeyReused(Refusal):
+    """The same request id came before with another body."""
+
+
+class VersionConflict(Refusal):
+    """The object has another version than the caller expected."""
+
+
+# --- batches ----------------------------------------------------------------------------------------
+
+
+class BatchNotOpen(Refusal):
+    """The batch does not issue coupons now."""
+
+
+class BatchStateConflict(Refusal):
+    """The batch's state does not allow this step."""
+
+
+class SoldOut(Refusal):
+    """The batch has fewer coupons left than were asked for."""
+
+
+class UserLimitReached(Refusal):
+    """The user already has as many coupons of this batch as one user may have."""
+
+
+class QuantityConflict(Refusal):
+    """The quantity is not what the caller expected, or more coupons are already issued than the target."""
+
+
+# --- coupons ----------------------------------------------------------------------------------------
+
+
+class CouponNotStarted(Refusal):
+    """The coupon is not yet effective."""
+
+
+class CouponExpired(Refusal):
+    """The coupon's validity has ended."""
+
+
+class CouponVoid(Refusal):
+    """The coupon was voided."""
+
+
+class CouponUsed(Refusal):
+    """The coupon is already used."""
+
+
+class CouponLocked(Refusal):
+    """Another order holds the coupon."""
+
+
+class NotOwner(Refusal):
+    """The coupon belongs to another user."""
+
+
+class NotLocked(Refusal):
+    """No order holds the coupon."""
+
+
+class LockMismatch(Refusal):
+    """The lock belongs to another order, or its token is another one."""
+
+
+class LockExpired(Refusal):
+    """The lock ended before the order was confirmed."""
+
+
+class NotUsed(Refusal):
+    """The coupon is not used, so there is nothing to return."""
+
+
+class CouponNotExpired(Refusal):
+    """The coupon's validity has not ended."""
+
+
+# --- the service ------------------------------------------------------------------------------------
+
+
+class ServiceError(LedgerError):
+    """The service could not answer now; the same request may be sent again with the same request id."""
+
+
+class Unavailable(ServiceError):
+    """The database cannot be reached or is too busy. Nothing was written."""
+
+
+class QueueFull(ServiceError):
+    """Too many requests are waiting. Nothing was written."""
+
+
+class OutcomeUnknown(ServiceError):
+    """The connection was lost while committing; ask again with the same request id to learn the outcome."""
+
+
+class NotCaughtUp(ServiceError):
+    """The read model has not reached the asked position yet."""
+
+
+class ForeignEvent(LedgerError):
+    """The store holds an event whose topic is not in the catalogue."""

@@ -1,0 +1,174 @@
+-- Writes a group of units of work in one statement, and says of each what became of it.
+--
+-- A unit is one number; its events, expectations and guards carry that number. Event columns come as text with one
+-- line a row (JSON text has no raw line feed), which is several times cheaper to send than arrays; guards are JSON.
+--
+-- Verdicts:
+--   done           written; position is that of the unit's last event
+--   replayed       the same request was answered before; answer and position are the first ones
+--   reused         the same request id came before with another body
+--   exists         a stream that the unit wants to begin is already there
+--   conflict       a stream has another version than the unit was decided on
+--   user_limit     a user would have more of a batch than allowed
+--   sold_out       a batch has not that many left
+--   below_issued   the new quantity is less than what is issued
+--   again          it may pass, but only after units before it in this very group are settled
+--
+-- Refusals are rows, never exceptions, so a bad unit cannot fail its neighbours.
+create function commit_group(
+    event_units text, event_streams text, event_versions text, event_topics text, event_states text,
+    unit_count integer, guards jsonb
+) returns table (unit integer, verdict text, answer text, "position" bigint)
+language plpgsql security definer
+set search_path from current
+set enable_seqscan = off  -- a plan made while a table was empty must not outlive its growth
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    verdicts  text[] := array_fill(null::text, array[unit_count]);
+    answers   text[] := array_fill(null::text, array[unit_count]);
+    positions bigint[] := array_fill(null::bigint, array[unit_count]);
+    head      bigint;
+    r         record;
+begin
+    -- One writer at a time, until its commit is durable: insert order is commit order, which is what every follower
+    -- of the log relies on. An advisory lock does this without blocking vacuum, analyze and index builds.
+    perform pg_advisory_xact_lock('events'::regclass::oid::bigint);
+
+    -- 1. Requests that were answered before.
+    if guards ? 'requests' then
+        for r in
+            select q.unit, s.answer, s.position, s.body_hash = q.body_hash as same
+              from jsonb_to_recordset(guards->'requests')
+                   as q (unit int, merchant_id text, request_id text, body_hash text)
+              join requests s using (merchant_id, request_id)
+        loop
+            verdicts[r.unit] := case when r.same then 'replayed' else 'reused' end;
+            answers[r.unit] := case when r.same then r.answer end;
+            positions[r.unit] := case when r.same then r.position end;
+        end loop;
+    end if;
+
+    -- 2. Streams that moved since the unit was decided: those it writes, then those it only read.
+    for r in
+        select w.unit, w.first_version, coalesce(s.version, 0) as version
+          from (select u as unit, stream, min(v) as first_version
+                  from unnest(string_to_array(event_units, ' ')::int[], string_to_array(event_streams, E'\n'),
+                              string_to_array(event_versions, ' ')::bigint[]) as e (u, stream, v)
+                 group by u, stream) w
+          left join lateral (select max(originator_version) as version from events
+                              where originator_id = w.stream) s on true
+         where coalesce(s.version, 0) <> w.first_version - 1
+    loop
+        verdicts[r.unit] := coalesce(verdicts[r.unit], case when r.first_version = 1 then 'exists' else 'conflict' end);
+    end loop;
+    if guards ? 'reads' then
+        for r in
+            select q.unit
+              from (select stream, max(version) as version
+                      from jsonb_to_recordset(guards->'reads') as q (stream text)
+                      left join lateral (select max(originator_version) as version from events
+                                          where originator_id = q.stream) s on true
+                     group by stream) now
+              join jsonb_to_recordset(guards->'reads') as q (unit int, stream text, version bigint) using (stream)
+             where now.version is distinct from q.version
+        loop
+            verdicts[r.unit] := coalesce(verdicts[r.unit], 'conflict');
+        end loop;
+    end if;
+
+    -- 3. The user's share, then the batch's stock. A unit that fails by itself is refused; one that fails only
+    --    because of units before it is told to come again, for those may yet fail.
+    if guards ? 'quota' then
+        for r in
+            select q.unit, coalesce(s.issued, 0) + q.take > q.most as alone
+              from (select *, sum(take) over (partition by batch_id, user_id order by g.unit) as running
+                      from jsonb_to_recordset(guards->'quota')
+                           as g (unit int, batch_id text, user_id text, take int, most int)
+                     where verdicts[g.unit] is null) q
+              left join user_quota s using (batch_id, user_id)
+             where coalesce(s.issued, 0) + q.running > q.most
+        loop
+            verdicts[r.unit] := case when r.alone then 'user_limit' else coalesce(verdicts[r.unit], 'again') end;
+        end loop;
+    end if;
+    if guards ? 'stock' then
+        for r in
+            select q.unit, s.issued + q.take > s.quantity as alone
+              from (select *, sum(take) over (partition by batch_id order by g.unit) as running
+                      from jsonb_to_recordset(guards->'stock') as g (unit int, batch_id text, take int)
+                     where verdicts[g.unit] is null) q
+              join batch_stock s using (batch_id)
+             where s.issued + q.running > s.quantity
+        loop
+            verdicts[r.unit] := case when r.alone then 'sold_out' else coalesce(verdicts[r.unit], 'again') end;
+        end loop;
+    end if;
+    if guards ? 'supply' then
+        for r in
+            select q.unit from jsonb_to_recordset(guards->'supply') as q (unit int, batch_id text, quantity bigint)
+              join batch_stock s using (batch_id)
+             where q.quantity < s.issued
+        loop
+            verdicts[r.unit] := coalesce(verdicts[r.unit], 'below_issued');
+        end loop;
+    end if;
+
+    -- 4. Write what passed. Positions follow the last one, so the log has no holes and a missing row shows.
+    select coalesce(max(notification_id), 0) into head from events;
+    insert into events (originator_id, originator_version, topic, state, notification_id)
+    select stream, v, topic, convert_to(state, 'utf8'), head + row_number() over (order by n)
+      from unnest(string_to_array(event_units, ' ')::int[], string_to_array(event_streams, E'\n'),
+                  string_to_array(event_versions, ' ')::bigint[], string_to_array(event_topics, E'\n'),
+                  string_to_array(event_states, E'\n')) with ordinality as e (u, stream, v, topic, state, n)
+     where verdicts[u] is null
+     order by n;
+    for r in
+        select u, head + sum(count(*)) over (order by u) as last_position  -- a unit's events lie together
+          from unnest(string_to_array(event_units, ' ')::int[]) as u
+         where verdicts[u] is null
+         group by u
+    loop
+        positions[r.u] := r.last_position;
+    end loop;
+
+    if guards ? 'supply' then
+        insert into batch_stock as s (batch_id, quantity)
+        select q.batch_id, q.quantity
+          from jsonb_to_recordset(guards->'supply') as q (unit int, batch_id text, quantity bigint)
+         where verdicts[q.unit] is null
+        on conflict (batch_id) do update set quantity = excluded.quantity;
+    end if;
+    if guards ? 'quota' then
+        insert into user_quota as s (batch_id, user_id, issued)
+        select batch_id, user_id, sum(take)
+          from jsonb_to_recordset(guards->'quota') as q (unit int, batch_id text, user_id text, take int)
+         where verdicts[q.unit] is null
+         group by batch_id, user_id
+        on conflict (batch_id, user_id) do update set issued = s.issued + excluded.issued;
+    end if;
+    if guards ? 'stock' then
+        update batch_stock s set issued = s.issued + t.take
+          from (select batch_id, sum(take) as take
+                  from jsonb_to_recordset(guards->'stock') as q (unit int, batch_id text, take int)
+                 where verdicts[q.unit] is null
+                 group by batch_id) t
+         where s.batch_id = t.batch_id;
+    end if;
+    if guards ? 'requests' then
+        insert into requests (merchant_id, request_id, body_hash, answer, position)
+        select merchant_id, request_id, body_hash, q.answer, coalesce(positions[q.unit], head)
+          from jsonb_to_recordset(guards->'requests')
+               as q (unit int, merchant_id text, request_id text, body_hash text, answer text)
+         where verdicts[q.unit] is null;
+    end if;
+
+    -- A hint for followers, once a group; they poll anyway.
+    perform pg_notify(current_schema() || '_events', '');
+
+    return query
+        select n::int, coalesce(verdicts[n], 'done'), answers[n], coalesce(positions[n], head)
+          from generate_series(1, unit_count) as n;
+end
+$$;

@@ -1,0 +1,21 @@
+"""Who asks, under which key, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The envelope of a command, the same over HTTP, Kafka and the command line."""
+
+    merchant_id: str
+    actor: str
+    """Who is recorded as the doer: ``key:<key id>``, ``consumer:<group>``, ``job:<name>``."""
+    request_id: str
+    """The caller's idempotency key: printable ASCII, at most 255 characters, unique within the merchant."""
+    body_hash: str = ""
+    """Digest of operation and body; the same key with another digest is refused."""
+    at: datetime | None = None
+    """Business time of imported history; without it the database clock decides."""

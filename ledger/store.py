@@ -1,0 +1,230 @@
+"""The event store: the ``eventsourcing`` library's recorder on PostgreSQL, opened with our role and schema.
+
+Reading streams and the log is the library's; writing goes through ``commit_group`` (migrations/0003), because the
+library's own insert commits one caller at a time. Events are stored as readable JSON under explicit topics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg
+from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.rows import dict_row, tuple_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ledger.errors import ForeignEvent, Unavailable
+from ledger.events import EVENTS, Event, Recorded
+
+APP_ROLE = "coupon_ledger_app"
+PROJECTOR_ROLE = "coupon_ledger_projector"
+CONNECT_TIMEOUT_SECONDS = 2
+POOL_WAIT_SECONDS = 2.0
+SESSION_LIMITS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where one ledger lives: a server, a schema, and the role that sessions take."""
+
+    url: str
+    schema: str = "coupon_ledger"
+    role: str = APP_ROLE
+
+    def connect(self, **kwargs: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of its own, in autocommit, for long-lived readers and the LISTEN of followers."""
+        return psycopg.connect(self.url, autocommit=True, **(self.session() | kwargs))
+
+    def session(self) -> dict[str, Any]:
+        """Keyword arguments of every connection: the schema first in the path, the role, and the bounds."""
+        settings = {"search_path": self.schema, "role": self.role, "timezone": "UTC"} | SESSION_LIMITS
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items() if value)
+        return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+
+
+class EventMapper(Mapper[str]):
+    """Turns events into stored rows and back, through the catalogue's allow-list of topics."""
+
+    def to_stored_event(self, domain_event: Any) -> StoredEvent:
+        """The row of an event: its payload as JSON, without what has a column of its own."""
+        state = dict(vars(domain_event))
+        stream, version = state.pop("originator_id"), state.pop("originator_version")
+        if domain_event.class_version > 1:
+            state["class_version"] = domain_event.class_version
+        return StoredEvent(stream, version, domain_event.TOPIC, orjson.dumps(state, option=orjson.OPT_UTC_Z))
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Event:
+        """The event of a row, upcast to today's version. Raises ``ForeignEvent``."""
+        return self.decode(*vars(stored_event).values())
+
+    def decode(self, stream: str, version: int, topic: str, state: bytes) -> Event:
+        """The event of a row's columns. Raises ``ForeignEvent`` for a topic that is not in the catalogue."""
+        event_class = EVENTS.get(topic)
+        if event_class is None:
+            raise ForeignEvent(f"topic {topic!r} in stream {stream!r} is not in the catalogue")
+        payload = orjson.loads(state)
+        for old in range(payload.pop("class_version", 1), event_class.class_version):
+            getattr(event_class, f"upcast_v{old}_v{old + 1}")(payload)
+        for name in event_class.time_fields:
+            if payload[name] is not None:
+                payload[name] = datetime.fromisoformat(payload[name])
+        payload["originator_id"] = stream
+        payload["originator_version"] = version
+        event = object.__new__(event_class)
+        event.__dict__.update(payload)
+        return event
+
+
+class _Datastore(PostgresDatastore):
+    """The library's datastore on a pool that we configure: URL, schema, role and bounds."""
+
+    def __init__(self, database: Database, pool_size: int) -> None:
+        super().__init__(
+            dbname="", host="", port="", user="", password="", schema=database.schema, originator_id_type="text"
+        )
+        self.pool = ConnectionPool(  # type: ignore[assignment]  # the library subclasses it for rotating passwords
+            database.url,
+            kwargs={"row_factory": dict_row, "autocommit": True} | database.session(),
+            min_size=1,
+            max_size=pool_size,
+            timeout=POOL_WAIT_SECONDS,
+            max_waiting=4 * pool_size,
+            reconnect_timeout=1,
+            open=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """A request that had an effect before."""
+
+    body_hash: str
+    answer: dict[str, Any]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one read saw: streams, earlier answers by (merchant, request id), and the database clock."""
+
+    now: datetime
+    streams: dict[str, list[Event]]
+    answered: dict[tuple[str, str], AnsweredRequest]
+
+
+class Store:
+    """One ledger's log. Opens its pool on first use, so build it after a fork."""
+
+    def __init__(self, database: Database, pool_size: int = 4) -> None:
+        self.database = database
+        self.mapper = EventMapper(JSONTranscoder())
+        self.recorder = PostgresApplicationRecorder(_Datastore(database, pool_size), events_table_name="events")
+        self._clock: tuple[float, datetime] | None = None
+
+    def close(self) -> None:
+        """Close the pool's connections."""
+        self.recorder.datastore.pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+        """A pooled connection in autocommit. Raises ``Unavailable`` when the database cannot be reached in time."""
+        pool = self.recorder.datastore.pool
+        try:
+            pool.open()
+            with pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise Unavailable(_first_line(error)) from error
+
+    def now(self, connection: psycopg.Connection[Any] | None = None) -> datetime:
+        """The database clock, carried on by this machine's monotonic one since the last statement told it."""
+        if self._clock is None:
+            return self.load((), (), connection).now
+        told_at, moment = self._clock
+        return moment + timedelta(seconds=time.monotonic() - told_at)
+
+    def load(
+        self,
+        streams: Sequence[str],
+        requests: Sequence[tuple[str, str]] = (),
+        connection: psycopg.Connection[Any] | None = None,
+    ) -> Snapshot:
+        """Whole streams, earlier answers to requests (merchant, request id), and the clock, in one round trip."""
+        if connection is None:
+            with self.connection() as pooled:
+                return self.load(streams, requests, pooled)
+        merchants, keys = [merchant for merchant, _ in requests], [key for _, key in requests]
+        cursor = connection.cursor(row_factory=tuple_row, binary=True)
+        clock, *rows = cursor.execute(
+            _LOAD, {"streams": list(streams), "merchants": merchants, "keys": keys}, prepare=True
+        )
+        now = clock[-1].astimezone(UTC)
+        self._clock = (time.monotonic(), now)
+        snapshot = Snapshot(now, {stream: [] for stream in streams}, {})
+        for kind, id, number, text, state, _ in rows:
+            if kind == "event":
+                snapshot.streams[id].append(self.mapper.decode(id, number, text, state))
+            else:
+                body_hash, _, answer = state.partition(b" ")
+                snapshot.answered[id, text] = AnsweredRequest(body_hash.decode(), orjson.loads(answer), number)
+        return snapshot
+
+    def history(self, stream: str) -> list[Recorded]:
+        """One whole stream with positions and store times."""
+        with self.connection() as connection:
+            cursor = connection.cursor(row_factory=tuple_row, binary=True)
+            return [self._recorded(row) for row in cursor.execute(_HISTORY, (stream,))]
+
+    def read(self, connection: psycopg.Connection[Any], after: int, limit: int) -> Iterable[Recorded]:
+        """The log after a position, in order: at most ``limit`` events.
+
+        It may read ``position > after`` because commit_group makes commit order the order of positions.
+        """
+        cursor = connection.cursor(row_factory=tuple_row, binary=True)
+        return map(self._recorded, cursor.execute(_READ, (after, limit), prepare=True))
+
+    def head(self) -> int:
+        """The last position of the log; 0 when it is empty."""
+        return self.recorder.max_notification_id() or 0
+
+    def _recorded(self, row: tuple[Any, ...]) -> Recorded:
+        stream, version, topic, state, position, recorded_at = row
+        return Recorded(position, recorded_at.astimezone(UTC), self.mapper.decode(stream, version, topic, state))
+
+
+_READ = """
+select originator_id, originator_version, topic, state, notification_id, recorded_at
+  from events where notification_id > %s order by notification_id limit %s
+"""
+
+_HISTORY = """
+select originator_id, originator_version, topic, state, notification_id, recorded_at
+  from events where originator_id = %s order by originator_version
+"""
+
+# The clock, then earlier answers, then events in the order of their streams.
+_LOAD = """
+select 'clock', '', 0::bigint, '', null::bytea, clock_timestamp()
+union all
+select 'answer', r.merchant_id, r.position, r.request_id, convert_to(r.body_hash || ' ' || r.answer, 'utf8'), null
+  from unnest(%(merchants)s::text[], %(keys)s::text[]) as q (merchant_id, request_id)
+  join requests r using (merchant_id, request_id)
+union all
+(select 'event', originator_id, originator_version, topic, state, null
+   from events where originator_id = any(%(streams)s::text[]) order by originator_id, originator_version)
+"""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

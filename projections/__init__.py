@@ -1,0 +1,1 @@
+"""The read models: folds of the log, and the runner that keeps them."""
