@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.venv/installed: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: help demo test check bench lock format
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## Run a grocer's year of coupons on embedded servers (ARGS="--exit --campaigns 8,13")
+	$(BIN)/coupon-ledger demo $(ARGS)
+
+test: .venv/installed ## Run every test on real servers that the tests start (ARGS="tests/unit -k coupon")
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/installed ## Format, lint, types, import rules and unit tests, in under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit tests/contract/test_events.py
+
+bench: .venv/installed ## Measure beside the rivals and print ratios (ARGS="--case claims --seconds 5")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+format: .venv/installed ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/installed ## Resolve the lock files again
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --extra dev --output-file requirements-dev.lock pyproject.toml
