@@ -7,6 +7,7 @@ promises.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 
 from ledger.batch import Batch
-from ledger.commit import Committer, Unit, Verdict, commit_group
+from ledger.commit import Committer, Unit, Verdict, commit_all
 from ledger.errors import (
     IdempotencyKeyReused,
     LedgerError,
@@ -46,6 +47,10 @@ class Ledger:
         self._committer = Committer(store)
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
+        # Batches and templates that a caller's transaction wrote: it may yet roll back, so they are not kept.
+        self._unsettled: set[str] = set()
+        # When a hot batch changes, one caller reads it again while the others wait, instead of all at once.
+        self._loading = threading.Lock()
 
     def close(self) -> None:
         """Commit what waits and let go of the database."""
@@ -68,7 +73,7 @@ class Ledger:
 
         Work on the same stream is decided one after the other. Nothing is durable before the caller commits.
         """
-        return self._attempt(works, connection, partial(commit_group, self.store, connection))
+        return self._attempt(works, connection, partial(commit_all, self.store, connection))
 
     def _attempt(
         self,
@@ -127,6 +132,9 @@ class Ledger:
                 units[index] = decided
         for (index, unit), verdict in zip(units.items(), commit(list(units.values())), strict=True):
             results[index] = _result(works[index], unit, verdict)
+            if connection is not None and verdict.word == "done":
+                streams = {event.originator_id for event in unit.events}
+                self._unsettled.update(stream for stream in streams if not stream.startswith("coupon-"))
             if results[index] is None:
                 self._forget(stream.removeprefix("batch-") for stream in unit.reads)
         return results
@@ -144,10 +152,13 @@ class Ledger:
         """A batch as it was when last read; nobody changes the cached one."""
         batch = self._batches.get(batch_id)
         if batch is None:
-            stream = f"batch-{batch_id}"
-            batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
-            if batch.version:
-                _remember(self._batches, batch_id, batch)
+            with self._loading:
+                batch = self._batches.get(batch_id)
+                if batch is None:
+                    stream = f"batch-{batch_id}"
+                    batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
+                    if batch.version and self._settled(stream, connection):
+                        _remember(self._batches, batch_id, batch)
         return batch
 
     def _terms_of(self, connection: Connection | None, template_id: str, version: int) -> Terms:
@@ -157,8 +168,12 @@ class Ledger:
             stream = f"template-{template_id}"
             events = self.store.load([stream], (), connection).streams[stream]
             terms = Terms.from_payload(fold(Template(stream), events[:version]).terms)
-            _remember(self._terms, (template_id, version), terms)
+            if self._settled(stream, connection):
+                _remember(self._terms, (template_id, version), terms)
         return terms
+
+    def _settled(self, stream: str, connection: Connection | None) -> bool:
+        return connection is None or stream not in self._unsettled
 
     def _forget(self, batch_ids: Iterable[str]) -> None:
         for batch_id in batch_ids:

@@ -7,7 +7,7 @@ commit transaction holds promise 1 under any concurrency (design.md section 5).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ledger.aggregate import Aggregate
 from ledger.errors import (
@@ -50,17 +50,22 @@ class BatchPlan:
 
     def __post_init__(self) -> None:
         check_quantity(self.quantity)
-        if not 1 <= len(self.name) <= 200 or len(self.campaign) > 200:
-            raise InvalidField("name has 1 to 200 characters, campaign at most 200", field="name")
-        if self.per_user_limit is not None and not 1 <= self.per_user_limit <= QUANTITY_LIMIT:
-            raise InvalidQuantity("per_user_limit is at least 1", field="per_user_limit")
+        if not 1 <= len(self.name) <= 200 or not self.name.isprintable():
+            raise InvalidField("name has 1 to 200 printable characters", field="name")
+        if len(self.campaign) > 200 or not self.campaign.isprintable():
+            raise InvalidField("campaign has at most 200 printable characters", field="campaign")
+        if self.per_user_limit is not None and not _whole(self.per_user_limit, 1, QUANTITY_LIMIT):
+            raise InvalidQuantity("per_user_limit is a whole number from 1", field="per_user_limit")
         _check_period("claim", self.claim_from, self.claim_until)
         _check_period("valid", self.valid_from, self.valid_until)
+        for name in ("claim_from", "claim_until", "valid_from", "valid_until"):
+            if (moment := getattr(self, name)) is not None:
+                object.__setattr__(self, name, moment.astimezone(UTC))
         if self.valid_until is None and self.valid_for_seconds is None:
             raise InvalidPeriod("a batch needs valid_until, valid_for_seconds or both", field="valid_until")
-        if not 0 <= self.valid_delay_seconds <= DURATION_LIMIT_SECONDS:
+        if not _whole(self.valid_delay_seconds, 0, DURATION_LIMIT_SECONDS):
             raise InvalidPeriod("valid_delay_seconds is out of bounds", field="valid_delay_seconds")
-        if self.valid_for_seconds is not None and not 1 <= self.valid_for_seconds <= DURATION_LIMIT_SECONDS:
+        if self.valid_for_seconds is not None and not _whole(self.valid_for_seconds, 1, DURATION_LIMIT_SECONDS):
             raise InvalidPeriod("valid_for_seconds is out of bounds", field="valid_for_seconds")
 
 
@@ -146,8 +151,12 @@ class Batch(Aggregate):
 
 def check_quantity(quantity: int) -> None:
     """Raise ``InvalidQuantity`` unless it is a whole number from 1 to a thousand million."""
-    if type(quantity) is not int or not 1 <= quantity <= QUANTITY_LIMIT:
+    if not _whole(quantity, 1, QUANTITY_LIMIT):
         raise InvalidQuantity(f"a quantity is a whole number from 1 to {QUANTITY_LIMIT}", field="quantity")
+
+
+def _whole(value: int, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def _check_period(name: str, begin: datetime | None, end: datetime | None) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 import psycopg
-from psycopg_pool import PoolTimeout, TooManyRequests
+from psycopg.rows import dict_row
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
 from ledger.events import Event
@@ -26,6 +27,8 @@ from ledger.store import Store
 
 GROUP_LIMIT = 256
 """Units that one transaction takes from waiting callers."""
+GROUP_EVENT_LIMIT = 5_000
+"""Events that a group carries, unless one unit alone has more: about a second's work and some ten megabytes."""
 QUEUE_LIMIT = 4_096
 """Units that may wait; the next caller is told to come back."""
 ANSWER_WAIT_SECONDS = 10.0
@@ -61,7 +64,7 @@ class Verdict:
 def commit_group(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:
     """Write the units that pass, in the connection's transaction, and say of each what became of it.
 
-    No two units of a group may write the same stream or carry the same request; see ``independent``.
+    Only units that ``independent`` allows may share a group.
     """
     numbers, streams, versions, topics, states = [], [], [], [], []
     guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -78,7 +81,8 @@ def commit_group(store: Store, connection: psycopg.Connection[Any], units: Seque
     stream_lines = "\n".join(streams)
     if stream_lines.count("\n") != max(0, len(streams) - 1):
         raise ValueError("a stream id holds a line feed")
-    rows = connection.execute(
+    cursor = connection.cursor(row_factory=dict_row)
+    rows = cursor.execute(
         "select * from commit_group(%s, %s, %s, %s, %s, %s, %s)",
         (
             " ".join(numbers),
@@ -117,16 +121,36 @@ def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, unit: Unit
         guards["supply"].append({"unit": number, "batch_id": batch_id, "quantity": quantity})
 
 
+def commit_all(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:
+    """The verdicts of any units, in as few groups as they allow."""
+    verdicts: list[Verdict] = []
+    while len(verdicts) < len(units):
+        rest = units[len(verdicts) :]
+        verdicts += commit_group(store, connection, rest[: independent(rest)])
+    return verdicts
+
+
 def independent(units: Sequence[Unit]) -> int:
-    """How many units from the front may share a group: no stream is written, or request carried, twice."""
+    """How many units from the front may share a group.
+
+    No stream is written, or request carried, twice. No stream is written by one and only read by another either:
+    both would pass on what was there before the group, and the log would show a coupon issued after the batch's stop.
+    """
     taken: set[Any] = set()
+    read: set[str] = set()
+    events = 0
     for count, unit in enumerate(units):
-        claims: set[Any] = {event.originator_id for event in unit.events}
+        events += len(unit.events)
+        if count and events > GROUP_EVENT_LIMIT:
+            return count
+        streams = {event.originator_id for event in unit.events}
+        claims: set[Any] = set(streams)
         if unit.request is not None:
             claims.add((unit.request.merchant_id, unit.request.request_id))
-        if taken & claims:
+        if taken & claims or taken & unit.reads.keys() or read & streams:
             return count
         taken |= claims
+        read |= unit.reads.keys()
     return len(units)
 
 
@@ -136,8 +160,9 @@ class Committer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: queue.Queue[tuple[Unit, Future[Verdict]] | None] = queue.Queue(QUEUE_LIMIT)
-        self._start_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def commit(self, unit: Unit) -> Verdict:
         """Wait until the unit is settled.
@@ -145,12 +170,17 @@ class Committer:
         Raises ``QueueFull`` at once when too many wait, ``Unavailable`` when nothing was written, and
         ``OutcomeUnknown`` when the connection was lost while committing.
         """
-        self._ensure_running()
         future: Future[Verdict] = Future()
-        try:
-            self._waiting.put_nowait((unit, future))
-        except queue.Full:
-            raise QueueFull() from None
+        with self._lock:  # so that nothing is put behind the end of the queue
+            if self._closed:
+                raise Unavailable("the ledger is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+                self._thread.start()
+            try:
+                self._waiting.put_nowait((unit, future))
+            except queue.Full:
+                raise QueueFull() from None
         try:
             return future.result(ANSWER_WAIT_SECONDS)
         except TimeoutError:
@@ -158,16 +188,12 @@ class Committer:
 
     def close(self) -> None:
         """Commit what waits, then end the thread."""
+        with self._lock:
+            if not self._closed and self._thread is not None:
+                self._waiting.put(None)
+            self._closed = True
         if self._thread is not None:
-            self._waiting.put(None)
             self._thread.join(ANSWER_WAIT_SECONDS)
-
-    def _ensure_running(self) -> None:
-        if self._thread is None:
-            with self._start_lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-                    self._thread.start()
 
     def _run(self) -> None:
         held: list[tuple[Unit, Future[Verdict]]] = []
@@ -216,6 +242,6 @@ class Committer:
 
 def _wrote_nothing(error: psycopg.OperationalError) -> bool:
     """Whether no statement was sent, or the server itself refused it; a lost connection tells nothing."""
-    if isinstance(error, PoolTimeout | TooManyRequests):
+    if isinstance(error, PoolClosed | PoolTimeout | TooManyRequests):
         return True
     return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P"))

@@ -48,13 +48,13 @@ class Redemption:
     """``[{"line_id", "product_id", "discount_minor"}]``; where given, it sums to the discount."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.discount_minor < MONEY_LIMIT_MINOR:
-            raise InvalidField("discount_minor is out of bounds", field="discount_minor")
+        if type(self.discount_minor) is not int or not 0 <= self.discount_minor < MONEY_LIMIT_MINOR:
+            raise InvalidField("discount_minor is a whole number from 0 to below 10^12", field="discount_minor")
         if len(self.allocation) > ALLOCATION_LIMIT:
             raise InvalidField(f"an allocation has at most {ALLOCATION_LIMIT} lines", field="allocation")
-        parts = [part["discount_minor"] for part in self.allocation]
-        if self.allocation and (min(parts) < 0 or sum(parts) != self.discount_minor):
-            raise InvalidField("the allocation's parts must sum to discount_minor", field="allocation")
+        parts: list[Any] = [part.get("discount_minor") for part in self.allocation]
+        if parts and (any(type(part) is not int or part < 0 for part in parts) or sum(parts) != self.discount_minor):
+            raise InvalidField("the allocation's parts are whole and sum to discount_minor", field="allocation")
 
 
 class Coupon(Aggregate):
@@ -126,7 +126,7 @@ class Coupon(Aggregate):
         if not 1 <= ttl_seconds <= LOCK_TTL_LIMIT_SECONDS:
             raise InvalidField(f"ttl_seconds is from 1 to {LOCK_TTL_LIMIT_SECONDS}", field="ttl_seconds")
         self._end_hold(request, now, "lock_ended")
-        self.trigger(
+        self._record(
             events.CouponLocked,
             request,
             now,
@@ -149,9 +149,11 @@ class Coupon(Aggregate):
         order_total_minor: int | None,
         paid_minor: int | None,
     ) -> None:
-        """Spend the coupon on the order that holds it."""
+        """Spend the coupon on the order that holds it. Where this order used it at this discount, nothing happens."""
         self._exists()
         state = self.state_at(now)
+        if state == "USED" and (self.used_order_id, self.discount_minor) == (order_id, redemption.discount_minor):
+            return
         if state in ("USED", "VOIDED"):
             self._refuse_unless(state)
         self._check_hold(order_id, lock_id)
@@ -166,7 +168,7 @@ class Coupon(Aggregate):
                 most_minor=most,
             )
         merchant_part = terms.merchant_funded_minor(redemption.discount_minor)
-        self.trigger(
+        self._record(
             events.CouponUsed,
             request,
             now,
@@ -189,7 +191,7 @@ class Coupon(Aggregate):
         if state in ("USED", "VOIDED"):
             self._refuse_unless(state)
         self._check_hold(order_id, lock_id)
-        self.trigger(events.CouponUnlocked, request, now, order_id=order_id, lock_id=self.lock_id, reason=reason)
+        self._record(events.CouponUnlocked, request, now, order_id=order_id, lock_id=self.lock_id, reason=reason)
 
     def return_(self, request: Request, now: datetime, terms: Terms, *, order_id: str, reason: str) -> None:
         """Undo the use after a refund, as the pinned return policy says for this reason."""
@@ -204,7 +206,7 @@ class Coupon(Aggregate):
         valid_until = self.valid_until
         if rule == "restore_with_grace":
             valid_until = max(valid_until, now + timedelta(days=terms.return_policy.grace_days))
-        self.trigger(
+        self._record(
             events.CouponReturned,
             request,
             now,
@@ -224,7 +226,7 @@ class Coupon(Aggregate):
         if state in ("USED", "EXPIRED", "VOIDED"):
             self._refuse_unless(state)
         self._end_hold(request, now, "voided")
-        self.trigger(events.CouponVoided, request, now, reason=reason)
+        self._record(events.CouponVoided, request, now, reason=reason)
 
     def expire(self, request: Request, now: datetime) -> None:
         """Write down that validity has ended."""
@@ -232,7 +234,12 @@ class Coupon(Aggregate):
         if self.expired or self.state_at(now) != "EXPIRED":
             raise CouponNotExpired(coupon_id=self.key, state=self.state_at(now))
         self._end_hold(request, now, "lock_ended")
-        self.trigger(events.CouponExpired, request, self.valid_until, valid_until=self.valid_until)
+        self._record(events.CouponExpired, request, self.valid_until, valid_until=self.valid_until)
+
+    def _record(
+        self, event_class: type[events.CouponEvent], request: Request, occurred_at: datetime, **payload: Any
+    ) -> None:
+        self.trigger(event_class, request, occurred_at, batch_id=self.batch_id, user_id=self.user_id, **payload)
 
     def _exists(self) -> None:
         if not self.version:
@@ -245,7 +252,7 @@ class Coupon(Aggregate):
         """
         if self.order_id is not None and self.lock_ends_at is not None:
             ended_at = min(now, self.lock_ends_at)
-            self.trigger(
+            self._record(
                 events.CouponUnlocked,
                 request,
                 ended_at,

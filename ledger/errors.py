@@ -182,4 +182,4 @@ class NotCaughtUp(ServiceError):
 
 
 class ForeignEvent(LedgerError):
-    """The store holds an event whose topic is not in the catalogue."""
+    """The store holds an event whose topic or version is not in the catalogue."""

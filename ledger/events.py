@@ -41,8 +41,10 @@ class Event:
     occurred_at: datetime
     """Business time in UTC: when it happened, which for imported history is not when it was stored."""
 
-    def __init_subclass__(cls, topic: str, **kwargs: Any) -> None:
+    def __init_subclass__(cls, topic: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not topic:  # what several events share
+            return
         if topic in EVENTS:
             raise TypeError(f"topic {topic} is taken by {EVENTS[topic].__name__}")
         cls.TOPIC = topic
@@ -186,14 +188,20 @@ class BatchQuantityChanged(Event, topic="batch.quantity_changed"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponIssued(Event, topic="coupon.issued"):
-    """A user got a coupon. The template's version is pinned: later revisions never touch this coupon."""
+class CouponEvent(Event):
+    """Says of which batch and whose the coupon is, so that a read model folds it without looking anything up."""
 
     batch_id: str
-    template_id: str
-    template_version: int
     user_id: str
     """The caller's opaque id; never a name, phone number or address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CouponIssued(CouponEvent, topic="coupon.issued"):
+    """A user got a coupon. The template's version is pinned: later revisions never touch this coupon."""
+
+    template_id: str
+    template_version: int
     channel: str
     """How it reached the user: ``issue``, ``claim``, or a caller's word for its own channel."""
     valid_from: datetime
@@ -212,7 +220,7 @@ class CouponIssued(Event, topic="coupon.issued"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponLocked(Event, topic="coupon.locked"):
+class CouponLocked(CouponEvent, topic="coupon.locked"):
     """An order holds the coupon until ``lock_ends_at``, when the hold ends whether or not anybody writes it down."""
 
     order_id: str
@@ -230,7 +238,7 @@ class CouponLocked(Event, topic="coupon.locked"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponUnlocked(Event, topic="coupon.unlocked"):
+class CouponUnlocked(CouponEvent, topic="coupon.unlocked"):
     """The order let the coupon go, or the end of its hold was written down (``lock_ended``, ``voided``)."""
 
     order_id: str
@@ -242,7 +250,7 @@ class CouponUnlocked(Event, topic="coupon.unlocked"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponUsed(Event, topic="coupon.used"):
+class CouponUsed(CouponEvent, topic="coupon.used"):
     """The order was paid and the coupon spent.
 
     ``merchant_funded_minor + platform_funded_minor == discount_minor`` and the allocation sums to it too, so a
@@ -269,7 +277,7 @@ class CouponUsed(Event, topic="coupon.used"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponReturned(Event, topic="coupon.returned"):
+class CouponReturned(CouponEvent, topic="coupon.returned"):
     """The order of a used coupon was undone. The template's return policy decided whether the coupon came back."""
 
     order_id: str
@@ -294,7 +302,7 @@ class CouponReturned(Event, topic="coupon.returned"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponExpired(Event, topic="coupon.expired"):
+class CouponExpired(CouponEvent, topic="coupon.expired"):
     """The end of validity was written down; it was true by the clock since ``valid_until``."""
 
     valid_until: datetime
@@ -304,7 +312,7 @@ class CouponExpired(Event, topic="coupon.expired"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponVoided(Event, topic="coupon.voided"):
+class CouponVoided(CouponEvent, topic="coupon.voided"):
     """The merchant withdrew this one coupon."""
 
     reason: str

@@ -36,7 +36,8 @@ def migrate(url: str, schema: str) -> list[str]:
     with psycopg.connect(url, autocommit=True, options="-c client_min_messages=warning") as connection:
         connection.execute("select pg_advisory_lock(hashtext('coupon-ledger migrate'))")
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
-        connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
+        # Functions keep this path. Without pg_temp at its end, a caller's temporary table would come first in them.
+        connection.execute(sql.SQL("set search_path to {}, pg_temp").format(sql.Identifier(schema)))
         connection.execute(
             "create table if not exists schema_migrations ("
             " name text primary key, sha256 text not null, applied_at timestamptz not null default now())"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+
+from ledger.errors import InvalidPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,14 @@ class Request:
     request_id: str
     """The caller's idempotency key: printable ASCII, at most 255 characters, unique within the merchant."""
     body_hash: str = ""
-    """Digest of operation and body; the same key with another digest is refused."""
+    """Digest of operation and body, without a space; the same key with another digest is refused."""
     at: datetime | None = None
     """Business time of imported history; without it the database clock decides."""
+
+    def __post_init__(self) -> None:
+        if " " in self.body_hash:  # which is where the store finds the end of it
+            raise ValueError("a body hash is a digest")
+        if self.at is not None and self.at.tzinfo is not UTC:
+            if self.at.tzinfo is None:
+                raise InvalidPeriod("business time needs a time zone", field="at")
+            object.__setattr__(self, "at", self.at.astimezone(UTC))

@@ -6,6 +6,7 @@ library's own insert commits one caller at a time. Events are stored as readable
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,16 @@ from ledger.events import EVENTS, Event, Recorded
 
 APP_ROLE = "coupon_ledger_app"
 PROJECTOR_ROLE = "coupon_ledger_projector"
+SCHEMA_LIMIT_BYTES = 56
+"""So that the followers' channel, the schema with ``_events`` behind it, is no longer than 63 bytes."""
+CLOCK_LIFE_SECONDS = 5
+"""The database clock is carried on for so long before it is asked for again: two clocks drift apart."""
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_WAIT_SECONDS = 2.0
+POOL_WAITING_LIMIT = 256
+"""Callers that may wait for a connection; the next one is told to come back."""
+NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
 SESSION_LIMITS = {
     "statement_timeout": "30s",
     "lock_timeout": "2s",
@@ -42,15 +51,21 @@ class Database:
     schema: str = "coupon_ledger"
     role: str = APP_ROLE
 
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.schema.encode()) <= SCHEMA_LIMIT_BYTES:
+            raise ValueError(f"a ledger's schema has a name of 1 to {SCHEMA_LIMIT_BYTES} bytes")
+
     def connect(self, **kwargs: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection of its own, in autocommit, for long-lived readers and the LISTEN of followers."""
         return psycopg.connect(self.url, autocommit=True, **(self.session() | kwargs))
 
     def session(self) -> dict[str, Any]:
         """Keyword arguments of every connection: the schema first in the path, the role, and the bounds."""
-        settings = {"search_path": self.schema, "role": self.role, "timezone": "UTC"} | SESSION_LIMITS
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items() if value)
-        return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS}
+        path = '"' + self.schema.replace('"', '""') + '"'
+        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | SESSION_LIMITS
+        escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items() if value}
+        options = " ".join(f"-c {name}={value}" for name, value in escaped.items())
+        return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS} | NETWORK_LIMITS
 
 
 class EventMapper(Mapper[str]):
@@ -69,12 +84,15 @@ class EventMapper(Mapper[str]):
         return self.decode(*vars(stored_event).values())
 
     def decode(self, stream: str, version: int, topic: str, state: bytes) -> Event:
-        """The event of a row's columns. Raises ``ForeignEvent`` for a topic that is not in the catalogue."""
+        """The event of a row's columns. Raises ``ForeignEvent`` for what is not in the catalogue."""
         event_class = EVENTS.get(topic)
         if event_class is None:
             raise ForeignEvent(f"topic {topic!r} in stream {stream!r} is not in the catalogue")
         payload = orjson.loads(state)
-        for old in range(payload.pop("class_version", 1), event_class.class_version):
+        stored_version = payload.pop("class_version", 1)
+        if stored_version > event_class.class_version:
+            raise ForeignEvent(f"{topic} v{stored_version} in stream {stream!r} is of a newer release")
+        for old in range(stored_version, event_class.class_version):
             getattr(event_class, f"upcast_v{old}_v{old + 1}")(payload)
         for name in event_class.time_fields:
             if payload[name] is not None:
@@ -99,10 +117,13 @@ class _Datastore(PostgresDatastore):
             min_size=1,
             max_size=pool_size,
             timeout=POOL_WAIT_SECONDS,
-            max_waiting=4 * pool_size,
+            max_waiting=POOL_WAITING_LIMIT,
             reconnect_timeout=1,
             open=False,
         )
+
+    def register_type_adapters(self) -> None:
+        """Nothing: we insert without the library's composite type, and a store connects on first use only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +169,13 @@ class Store:
             raise Unavailable(_first_line(error)) from error
 
     def now(self, connection: psycopg.Connection[Any] | None = None) -> datetime:
-        """The database clock, carried on by this machine's monotonic one since the last statement told it."""
-        if self._clock is None:
-            return self.load((), (), connection).now
-        told_at, moment = self._clock
-        return moment + timedelta(seconds=time.monotonic() - told_at)
+        """The database clock, carried on by this machine's monotonic one since a statement told it lately."""
+        if self._clock is not None:
+            told_at, moment = self._clock
+            elapsed = time.monotonic() - told_at
+            if elapsed < CLOCK_LIFE_SECONDS:
+                return moment + timedelta(seconds=elapsed)
+        return self.load((), (), connection).now
 
     def load(
         self,
@@ -196,7 +219,12 @@ class Store:
 
     def head(self) -> int:
         """The last position of the log; 0 when it is empty."""
-        return self.recorder.max_notification_id() or 0
+        with self.connection() as connection:
+            cursor = connection.cursor(row_factory=tuple_row)
+            row = cursor.execute("select coalesce(max(notification_id), 0) from events").fetchone()
+        assert row is not None
+        head: int = row[0]
+        return head
 
     def _recorded(self, row: tuple[Any, ...]) -> Recorded:
         stream, version, topic, state, position, recorded_at = row

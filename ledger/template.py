@@ -32,6 +32,6 @@ class Template(Aggregate):
 
 
 def _checked_name(name: str) -> str:
-    if not 1 <= len(name) <= 200:
-        raise InvalidField("name has 1 to 200 characters", field="name")
+    if not 1 <= len(name) <= 200 or not name.isprintable():
+        raise InvalidField("name has 1 to 200 printable characters", field="name")
     return name

@@ -50,9 +50,9 @@ class Benefit:
                     f"benefit.{name} {'is required' if name == required else 'is not allowed'} for {self.kind}",
                     field=f"benefit.{name}",
                 )
-        _bounded("benefit.value_minor", self.value_minor, 1, MONEY_LIMIT_MINOR)
-        _bounded("benefit.percent_permyriad", self.percent_permyriad, 1, 10_000)
-        _bounded("benefit.max_discount_minor", self.max_discount_minor, 1, MONEY_LIMIT_MINOR)
+        for name in ("value_minor", "percent_permyriad", "max_discount_minor"):
+            if (value := getattr(self, name)) is not None:
+                _bounded(f"benefit.{name}", value, 1, 10_000 if name == "percent_permyriad" else MONEY_LIMIT_MINOR)
 
     def most_minor(self, order_total_minor: int | None) -> int | None:
         """The largest discount that these terms allow on such an order; ``None`` where nothing bounds it."""
@@ -74,8 +74,11 @@ class Scope:
     shops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if max(len(self.products), len(self.categories), len(self.shops)) > SCOPE_LIMIT:
+        lists = (self.products, self.categories, self.shops)
+        if max(map(len, lists)) > SCOPE_LIMIT:
             raise InvalidField(f"a scope list holds at most {SCOPE_LIMIT} entries", field="scope")
+        if not all(type(id) is str and id and id.isprintable() for ids in lists for id in ids):
+            raise InvalidField("a scope list holds ids of printable characters", field="scope")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,8 @@ class Terms:
 
     def to_payload(self) -> dict[str, Any]:
         """The form that an event stores."""
-        return asdict(self)
+        scope = {name: list(ids) for name, ids in asdict(self.scope).items()}
+        return asdict(self) | {"scope": scope}
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> Terms:
@@ -149,14 +153,20 @@ class Terms:
                 **{
                     **values,
                     "benefit": Benefit(**values["benefit"]),
-                    "scope": Scope(**{name: tuple(ids) for name, ids in scope.items()}),
+                    "scope": Scope(**{name: _listed(ids) for name, ids in scope.items()}),
                     "return_policy": ReturnPolicy(**(values.get("return_policy") or {})),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise InvalidField(f"terms have a wrong form: {error}", field="terms") from None
 
 
-def _bounded(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not (type(value) is int and least <= value <= most):
+def _listed(ids: Any) -> tuple[str, ...]:
+    if not isinstance(ids, list | tuple):
+        raise TypeError("a scope list is a list")
+    return tuple(ids)
+
+
+def _bounded(name: str, value: int, least: int, most: int) -> None:
+    if not (type(value) is int and least <= value <= most):
         raise InvalidField(f"{name} is a whole number from {least} to {most}", field=name)

@@ -100,13 +100,15 @@ def stop_batch(request: Request, batch_id: str, *, reason: str, expected_version
     return _batch_step(request, batch_id, expected_version, lambda batch, now: batch.stop(request, now, reason))
 
 
-def change_quantity(request: Request, batch_id: str, *, expected: int, target: int) -> Work:
+def change_quantity(
+    request: Request, batch_id: str, *, expected: int, target: int, expected_version: int | None = None
+) -> Work:
     """Set the quantity if it is still the expected one and no more than the target is issued."""
 
     def step(batch: Batch, now: datetime) -> None:
         batch.change_quantity(request, now, expected=expected, target=target)
 
-    work = _batch_step(request, batch_id, None, step)
+    work = _batch_step(request, batch_id, expected_version, step)
 
     def decide(loaded: Loaded) -> Unit | Receipt:
         unit = work.decide(loaded)
@@ -150,6 +152,7 @@ def issue(request: Request, batch_id: str, user_ids: Sequence[str], *, channel: 
     ids = [coupon_id(batch_id, request.request_id, ordinal) for ordinal in range(len(user_ids))]
 
     def decide(loaded: Loaded) -> Unit:
+        _check_new(request, loaded, ids)
         batch = loaded.issuing_batch(batch_id)
         events = _issued(request, loaded.now, batch, ids, user_ids, channel)
         answer = {"batch_id": batch_id, "coupons": [_issued_answer(event) for event in events]}
@@ -164,6 +167,7 @@ def claim(request: Request, batch_id: str, user_id: str, *, channel: str = "clai
     id = coupon_id(batch_id, request.request_id, 0)
 
     def decide(loaded: Loaded) -> Unit:
+        _check_new(request, loaded, [id])
         batch = loaded.issuing_batch(batch_id)
         events = _issued(request, loaded.now, batch, [id], [user_id], channel)
         return _issue_unit(batch, events, _issued_answer(events[0]), request)
@@ -192,6 +196,12 @@ def issue_by_message(request: Request, batch_id: str, user_id: str, *, channel: 
         return _issue_unit(batch, events, {}, None)
 
     return Work(request, (stream,), decide, load=False)
+
+
+def _check_new(request: Request, loaded: Loaded, ids: Sequence[str]) -> None:
+    """Raise ``IdempotencyKeyReused`` when a message (``issue_by_message``) issued under this request's id before."""
+    if any(loaded.streams.get(stream) for stream in _coupon_streams(ids)):
+        raise IdempotencyKeyReused(request_id=request.request_id)
 
 
 def _issued(
@@ -376,12 +386,14 @@ def expire(request: Request, coupon_id: str) -> Work:
     def decide(loaded: Loaded) -> Unit:
         coupon = loaded.coupon(coupon_id)
         coupon.expire(request, loaded.now)
-        return _unit(None, {"coupon_id": coupon_id}, coupon)
+        return _unit(request, {"coupon_id": coupon_id}, coupon)
 
     return Work(request, (f"coupon-{coupon_id}",), decide)
 
 
-def expired_unit(request: Request, coupon_id: str, version: int, valid_until: datetime) -> Unit:
+def expired_unit(
+    request: Request, coupon_id: str, *, version: int, batch_id: str, user_id: str, valid_until: datetime
+) -> Unit:
     """The unit of an expiry whose coupon is known at this version, for sweeping without loading.
 
     The version is the guard: if the coupon moved since, the verdict is ``conflict`` and nothing is written.
@@ -393,6 +405,8 @@ def expired_unit(request: Request, coupon_id: str, version: int, valid_until: da
         actor=request.actor,
         request_id=request.request_id,
         occurred_at=valid_until,
+        batch_id=batch_id,
+        user_id=user_id,
         valid_until=valid_until,
     )
     return Unit([event])
@@ -407,7 +421,7 @@ def check_id(field: str, value: str) -> None:
         raise InvalidField(f"{field} is 1 to {ID_LIMIT} printable characters", field=field)
 
 
-def _unit(request: Request | None, answer: dict[str, Any], *aggregates: Aggregate) -> Unit:
+def _unit(request: Request, answer: dict[str, Any], *aggregates: Aggregate) -> Unit:
     return Unit([event for aggregate in aggregates for event in aggregate.collect_events()], request, answer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -108,3 +109,12 @@ def shop(ledger: Ledger) -> Shop:
 def long_ago() -> datetime:
     """A moment of imported history."""
     return datetime(2017, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -95,12 +95,12 @@ begin
     end if;
     if guards ? 'stock' then
         for r in
-            select q.unit, s.issued + q.take > s.quantity as alone
+            select q.unit, coalesce(s.issued + q.take > s.quantity, true) as alone  -- no row, no stock
               from (select *, sum(take) over (partition by batch_id order by g.unit) as running
                       from jsonb_to_recordset(guards->'stock') as g (unit int, batch_id text, take int)
                      where verdicts[g.unit] is null) q
-              join batch_stock s using (batch_id)
-             where s.issued + q.running > s.quantity
+              left join batch_stock s using (batch_id)
+             where coalesce(s.issued + q.running > s.quantity, true)
         loop
             verdicts[r.unit] := case when r.alone then 'sold_out' else coalesce(verdicts[r.unit], 'again') end;
         end loop;

@@ -17,8 +17,9 @@ create table dead_letters (
     "offset"       bigint      not null,
     key            bytea,
     value          bytea,
-    headers        jsonb       not null,      -- [[name, base64 of the value], ...]
+    headers        json        not null,      -- [[name, base64 of the value or null], ...]; jsonb refuses some names
     message_time   timestamptz,
+    business_time  text        not null check (business_time in ('live', 'message')),  -- how the group reads time
     reason         text        not null,      -- a refusal's code, or why the message could not be read
     detail         text        not null,
     dead_at        timestamptz not null default clock_timestamp(),
@@ -26,8 +27,10 @@ create table dead_letters (
     settled_at     timestamptz,               -- when an operator retried it with success or discarded it
     settlement     text        check (settlement in ('retried', 'discarded')),
     settled_by     text,
+    settlement_note text,                     -- why it was discarded
     attempts       integer     not null default 1,
-    unique (consumer_group, topic, partition, "offset")
+    unique (consumer_group, topic, partition, "offset"),
+    constraint settled_whole check (num_nulls(settled_at, settlement, settled_by) in (0, 3))
 );
-create index dead_letters_unpublished on dead_letters (id) where published_at is null;
+create index dead_letters_unpublished on dead_letters (consumer_group, id) where published_at is null;
 create index dead_letters_open on dead_letters (id) where settled_at is null;

@@ -1,0 +1,65 @@
+"""Who may do what: one table, role by operation. What is not in it is denied."""
+
+from __future__ import annotations
+
+from flask import current_app, g, request
+
+from api.keys import Caller, Keyring, Role
+from api.problems import ForbiddenScope, Unauthenticated
+
+ALLOWED: dict[str, frozenset[Role]] = {
+    "create_template": frozenset({"operator"}),
+    "revise_template": frozenset({"operator"}),
+    "get_template": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
+    "create_batch": frozenset({"operator"}),
+    "start_batch": frozenset({"operator"}),
+    "pause_batch": frozenset({"operator"}),
+    "resume_batch": frozenset({"operator"}),
+    "stop_batch": frozenset({"operator"}),
+    "change_batch_quantity": frozenset({"operator"}),
+    "get_batch": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
+    "get_batch_balance": frozenset({"operator", "auditor", "analyst"}),
+    "issue_coupons": frozenset({"operator"}),
+    "claim_coupon": frozenset({"operator", "shopper-app"}),
+    "lock_coupons": frozenset({"orders"}),
+    "confirm_coupons": frozenset({"orders"}),
+    "unlock_coupons": frozenset({"orders"}),
+    "return_coupons": frozenset({"orders"}),
+    "get_coupon": frozenset({"operator", "orders", "shopper-app", "auditor"}),
+    "list_coupon_events": frozenset({"operator", "auditor"}),
+    "void_coupon": frozenset({"operator"}),
+    "list_user_coupons": frozenset({"operator", "orders", "shopper-app", "auditor"}),
+    "list_events": frozenset({"operator", "auditor", "analyst"}),
+}
+"""Operation id to the roles that may call it."""
+
+PUBLIC = frozenset({"get_livez", "get_readyz", "openapi_document", "docs_page", "docs_asset", "problem_page"})
+"""What needs no key: probes, and the description of this interface."""
+
+
+def operation_id() -> str | None:
+    """The operation that the request is for; ``None`` when it matches no route."""
+    return request.endpoint.rpartition(".")[2] if request.endpoint else None
+
+
+def authorize(operation: str) -> None:
+    """Find out who calls. Raises ``Unauthenticated``, or ``ForbiddenScope`` when its role may not do this."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    keyring: Keyring = current_app.extensions["keyring"]
+    found = keyring.verify(token.strip()) if scheme.lower() == "bearer" else None
+    if found is None:
+        raise Unauthenticated
+    if found.role not in ALLOWED.get(operation, frozenset()):
+        raise ForbiddenScope(role=found.role, operation=operation)
+    g.caller = found
+
+
+def caller() -> Caller:
+    """Who calls."""
+    found: Caller = g.caller
+    return found
+
+
+def operation_name(*, name: str, path: str, method: str) -> str:  # noqa: ARG001
+    """The operation id of a route: the name of its function."""
+    return name

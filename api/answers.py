@@ -1,0 +1,248 @@
+"""What callers get. These models describe; the answers of writes are stored with the events and sent as they are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, WithJsonSchema
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""RFC 3339 in UTC with a Z."""
+
+CouponState = Literal["PENDING", "UNUSED", "LOCKED", "USED", "EXPIRED", "VOIDED"]
+BatchState = Literal["DRAFT", "RUNNING", "PAUSED", "STOPPED", "ENDED"]
+
+
+class FieldProblem(BaseModel):
+    """One field that was refused."""
+
+    pointer: str = Field("", description="JSON pointer to a member of the body.")
+    parameter: str = Field("", description="Name of a parameter in the address.")
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """A refusal (RFC 9457). Programs decide on code; title and detail are for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] = Field([], description="The fields that were refused.")
+    facts: dict[str, Any] = Field({}, description="What the refusal was about.")
+
+
+class TemplateVersion(BaseModel):
+    """A template and the version that the write made."""
+
+    template_id: str
+    version: int
+
+
+class Template(BaseModel):
+    """A template as it is."""
+
+    template_id: str
+    version: int
+    name: str
+    terms: dict[str, Any]
+
+
+class BatchStep(BaseModel):
+    """A batch after a write."""
+
+    batch_id: str
+    state: BatchState
+    quantity: int
+    version: int
+
+
+class Batch(BatchStep):
+    """A batch as it is."""
+
+    template_id: str
+    template_version: int
+    name: str
+    campaign: str
+    per_user_limit: int | None
+    claim_from: Time | None
+    claim_until: Time | None
+    valid_from: Time | None
+    valid_until: Time | None
+    valid_delay_seconds: int
+    valid_for_seconds: int | None
+
+
+class Balance(BaseModel):
+    """Where a batch's coupons are: issued = pending + unused + locked + used + expired + voided."""
+
+    batch_id: str
+    state: BatchState
+    quantity: int
+    issued: int
+    pending: int
+    unused: int
+    locked: int
+    used: int
+    expired: int
+    voided: int
+    returned: int = Field(description="Returns, whether or not the coupon came back.")
+    discount_minor: int = Field(description="Of all uses.")
+    returned_minor: int = Field(description="Given back by returns.")
+    position: int = Field(description="The position of the log that the figures show at least.")
+    as_of: Time = Field(description="The moment that the states are for.")
+
+
+class IssuedCoupon(BaseModel):
+    """A coupon that a user just got."""
+
+    coupon_id: str
+    batch_id: str
+    user_id: str
+    valid_from: Time
+    valid_until: Time
+
+
+class IssuedCoupons(BaseModel):
+    """The coupons in the order of the user ids asked for."""
+
+    batch_id: str
+    coupons: list[IssuedCoupon]
+
+
+class Lock(BaseModel):
+    """A hold. Whoever names its lock_id later is refused when another hold took its place."""
+
+    coupon_id: str
+    lock_id: str
+    lock_ends_at: Time
+
+
+class Locks(BaseModel):
+    """What the order holds."""
+
+    order_id: str
+    locks: list[Lock]
+
+
+class Redemption(BaseModel):
+    """A use."""
+
+    coupon_id: str
+    redemption_id: str
+    discount_minor: int
+
+
+class Redemptions(BaseModel):
+    """What the order used."""
+
+    order_id: str
+    redemptions: list[Redemption]
+
+
+class CouponInState(BaseModel):
+    """A coupon and its state."""
+
+    coupon_id: str
+    state: CouponState
+
+
+class OrderCouponStates(BaseModel):
+    """The order's coupons after a write."""
+
+    order_id: str
+    coupons: list[CouponInState]
+
+
+class CouponHold(BaseModel):
+    """The live hold of a coupon."""
+
+    order_id: str
+    lock_id: str
+    lock_ends_at: Time
+
+
+class CouponUse(BaseModel):
+    """The use of a coupon."""
+
+    order_id: str
+    redemption_id: str
+    discount_minor: int
+
+
+class Coupon(BaseModel):
+    """A coupon at one moment."""
+
+    coupon_id: str
+    batch_id: str
+    template_id: str
+    template_version: int
+    user_id: str
+    state: CouponState
+    valid_from: Time
+    valid_until: Time
+    lock: CouponHold | None
+    redemption: CouponUse | None
+    version: int = Field(description="Events of this coupon that the answer counts.")
+    position: int = Field(description="The position of the last of them.")
+    as_of: Time = Field(description="The moment that the state is for.")
+
+
+class WalletCoupon(BaseModel):
+    """A coupon in a wallet."""
+
+    coupon_id: str
+    batch_id: str
+    template_id: str
+    template_version: int
+    state: CouponState
+    valid_from: Time
+    valid_until: Time
+    order_id: str | None = Field(description="The order that holds, held last or used it.")
+    version: int
+
+
+class Wallet(BaseModel):
+    """A page of what a user has, the soonest to expire first."""
+
+    user_id: str
+    coupons: list[WalletCoupon]
+    next_cursor: str | None
+    position: int = Field(description="The position of the log that the page shows at least.")
+
+
+class PublishedEvent(BaseModel):
+    """A fact, as the ledger tells it."""
+
+    position: int = Field(description="The place in the log.")
+    recorded_at: Time = Field(description="When the ledger stored it.")
+    occurred_at: Time = Field(description="When it happened; earlier than recorded_at for imported history.")
+    stream: str = Field(description="Category, hyphen, id.")
+    version: int = Field(description="The place in the stream, from 1.")
+    topic: str
+    payload: dict[str, Any]
+
+
+class CouponEvents(BaseModel):
+    """A page of a coupon's history, oldest first."""
+
+    coupon_id: str
+    events: list[PublishedEvent]
+    next_cursor: str | None
+
+
+class EventPage(BaseModel):
+    """A page of the merchant's part of the log, in the order of positions."""
+
+    events: list[PublishedEvent]
+    next: int = Field(description="What to pass as `after` for what follows, now or later.")
+    more: bool = Field(description="Whether asking again at once may find more.")
+
+
+class Health(BaseModel):
+    """Whether the service can do its work."""
+
+    status: Literal["ok", "failed"]
+    checks: dict[str, Any]

@@ -1,0 +1,103 @@
+"""The WSGI application: routes, and the order in which a request is admitted."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Response, g, request
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+from werkzeug.exceptions import HTTPException
+
+from api import access, answers, problems
+from api.batches import batches
+from api.coupons import coupons
+from api.docs import docs
+from api.exchange import idempotency_key
+from api.feed import feed
+from api.health import health
+from api.json_body import StrictRequest, limit_body
+from api.keys import Keyring
+from api.orders import orders
+from api.templates import templates
+from api.users import users
+from ledger.application import Ledger
+from ledger.errors import InvalidField, LedgerError
+
+URI_LIMIT_BYTES = 4_096
+BODY_LIMIT_BYTES = 65_536
+LONG_BODY_LIMIT_BYTES = 1_048_576
+"""For operations whose body lists many ids: a thousand users of 128 characters, the products of a template."""
+LONG_BODIES = frozenset({"issue_coupons", "create_template", "revise_template", "confirm_coupons"})
+
+DESCRIPTION = """Every change in a coupon's life is a recorded event; each answer is computed from the events.
+
+Writes carry an `Idempotency-Key`: the same request has one effect and one answer, however often it is sent. Answers to
+writes carry `Ledger-Position`; reads of read models take it as `at_least`. Refusals are problems (RFC 9457); programs
+decide on `code`. Money is whole minor units, shares are permyriad, times are RFC 3339 with a zone. Objects of another
+merchant look like objects that do not exist."""
+
+
+def create_app(ledger: Ledger) -> OpenAPI:
+    """The application that serves one ledger. It connects to nothing before the first request."""
+    app = OpenAPI(
+        "api",
+        info=Info(title="Coupon Ledger", version="1", description=DESCRIPTION),
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer", "description": "`<key id>.<secret>`"}},
+        doc_ui=False,
+        static_folder=None,
+        validation_error_status=500,  # declared as a problem everywhere, so that the library adds no shape of its own
+        validation_error_model=answers.Problem,
+        validation_error_callback=problems.refuse_fields,
+        operation_id_callback=access.operation_name,
+    )
+    app.request_class = StrictRequest
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    app.extensions["ledger"] = ledger
+    app.extensions["keyring"] = Keyring(ledger.store)
+    app.before_request(_admit)
+    app.after_request(_finish)
+    app.register_error_handler(LedgerError, problems.on_ledger_error)
+    app.register_error_handler(HTTPException, problems.on_http_exception)
+    app.register_error_handler(Exception, problems.on_exception)
+    for blueprint in (templates, batches, orders, coupons, users, feed, health):
+        app.register_api(blueprint)
+    app.register_blueprint(docs)
+    return app
+
+
+def _admit() -> None:
+    """Refuse what needs no look at the ledger, the cheapest first; who may not ask learns nothing else."""
+    asked = request.headers.get("X-Request-Id", "")
+    g.http_request_id = asked if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", asked) else uuid.uuid4().hex
+    if len(request.environ.get("RAW_URI") or request.full_path) > URI_LIMIT_BYTES:
+        raise problems.UriTooLong
+    operation = access.operation_id()
+    limit_body(LONG_BODY_LIMIT_BYTES if operation in LONG_BODIES else BODY_LIMIT_BYTES)
+    if operation is None or operation in access.PUBLIC:
+        return
+    access.authorize(operation)
+    accepts = request.accept_mimetypes
+    if accepts and not accepts.best_match(["application/json", problems.MEDIA_TYPE]):
+        raise problems.NotAcceptable
+    if repeated := [name for name, values in request.args.lists() if len(values) > 1]:
+        raise InvalidField(errors=[_refused(name, "is given twice") for name in repeated])
+    if request.method == "POST":
+        if request.args:
+            raise InvalidField(errors=[_refused(name, "is not known") for name in request.args])
+        idempotency_key()
+        request.get_json()
+
+
+def _refused(name: str, detail: str) -> dict[str, str]:
+    return {"parameter": name, "code": InvalidField.code(), "detail": detail}
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("http_request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/v1/"):
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,125 @@
+"""What every route does the same way: the envelope of a write from the request, and answers with their headers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from flask import Response, current_app, request
+
+from api.access import caller
+from api.problems import IdempotencyKeyInvalid, IdempotencyKeyRequired
+from ledger.application import Ledger
+from ledger.errors import InvalidField, NotCaughtUp, NotFound
+from ledger.events import Recorded
+from ledger.request import Request
+from ledger.work import Work
+from projections import queries
+
+KEY_LIMIT = 255
+WAIT_SECONDS = 2.0
+"""How long a read waits for a read model."""
+POLL_SECONDS = 0.02
+NO_MATCH = -1
+"""A version that no object has."""
+
+
+def ledger() -> Ledger:
+    """The ledger that this application serves."""
+    found: Ledger = current_app.extensions["ledger"]
+    return found
+
+
+def command() -> Request:
+    """The envelope of a write. Raises ``IdempotencyKeyRequired`` or ``IdempotencyKeyInvalid``."""
+    found = caller()
+    return Request(found.merchant_id, f"key:{found.key_id}", idempotency_key(), _digest())
+
+
+def idempotency_key() -> str:
+    """The caller's key of this write, bare or as the quoted string of the IETF draft."""
+    header = request.headers.get("Idempotency-Key")
+    if header is None:
+        raise IdempotencyKeyRequired
+    key = header.strip()
+    if key.startswith('"'):
+        if not re.fullmatch(r'"([^"\\]|\\["\\])*"', key):
+            raise IdempotencyKeyInvalid
+        key = re.sub(r"\\(.)", r"\1", key[1:-1])
+    if not 1 <= len(key) <= KEY_LIMIT or not re.fullmatch(r"[ -~]+", key):
+        raise IdempotencyKeyInvalid
+    return key
+
+
+def _digest() -> str:
+    """Digest of method, path and body: the same key with another of them is another request."""
+    body = orjson.dumps(request.get_json(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(b"\n".join([request.method.encode(), request.path.encode(), body])).hexdigest()
+
+
+def expected_version() -> int | None:
+    """The version that ``If-Match`` names; ``None`` when any will do.
+
+    Raises ``InvalidField`` for a list, because a command is meant for one version, and for what is no tag.
+    """
+    header = request.headers.get("If-Match", "*").strip()
+    if header == "*":
+        return None
+    if not re.fullmatch(r'(?:W/)?"[!#-~]*"', header):
+        raise InvalidField(errors=[_NO_TAG])
+    found = re.fullmatch(r'"([0-9]{1,18})"', header)
+    return int(found[1]) if found else NO_MATCH
+
+
+_NO_TAG = {"parameter": "If-Match", "code": InvalidField.code(), "detail": "names one version, as its ETag or *"}
+
+
+def perform(work: Work, *, status: int = 200, location: str | None = None) -> Response:
+    """Have the ledger do it, and answer what it answered, now or when the same request came first."""
+    receipt = ledger().do(work)
+    response = answer(receipt.answer, status=status, version=receipt.answer.get("version"))
+    response.headers["Ledger-Position"] = str(receipt.position)
+    if receipt.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    if location is not None:
+        response.headers["Location"] = "/v1/" + location.format_map(receipt.answer)
+    return response
+
+
+def answer(body: Mapping[str, Any], *, status: int = 200, version: int | None = None) -> Response:
+    """A JSON answer; with a version, also its ETag."""
+    response = Response(orjson.dumps(body), status, content_type="application/json")
+    if version is not None:
+        response.headers["ETag"] = f'"{version}"'
+    return response
+
+
+def owned_history(category: str, id: str, missing: type[NotFound]) -> Sequence[Recorded]:
+    """The stream of an object that the caller's merchant owns; raises the same refusal for another's as for none."""
+    history = ledger().store.history(f"{category}-{id}")
+    if not history or history[0].event.merchant_id != caller().merchant_id:
+        raise missing(id=id)
+    return history
+
+
+def caught_up(at_least: int, *names: str) -> int:
+    """The position that the named read models show at least, once that is ``at_least``.
+
+    No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
+    ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing or stopped at a fault.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        with ledger().store.connection() as connection:
+            models = [model for model in queries.status(connection) if model.name in names]
+        position = min((model.position for model in models), default=0)
+        if len(models) >= len(names) and position >= at_least:
+            return position
+        stopped = len(models) < len(names) or any(model.state == "FAULTED" for model in models)
+        if stopped or time.monotonic() >= deadline:
+            raise NotCaughtUp(position=at_least)
+        time.sleep(POLL_SECONDS)

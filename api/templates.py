@@ -1,0 +1,61 @@
+"""Templates: the versioned terms of an offer."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api import answers, contract
+from api.access import operation_name
+from api.bodies import TemplateBody
+from api.exchange import answer, command, expected_version, owned_history, perform
+from api.wire import NoQuery, TemplatePath
+from ledger import errors, use_cases
+from ledger.template import Template
+from ledger.work import fold
+
+templates = APIBlueprint(
+    "templates",
+    __name__,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="templates", description="The versioned terms of an offer.")],
+    operation_id_callback=operation_name,
+)
+
+
+@templates.post("/templates", responses=contract.write(201, answers.TemplateVersion))
+def create_template(body: TemplateBody) -> Response:
+    """Define an offer."""
+    work = use_cases.create_template(command(), name=body.name, terms=body.terms.to_terms())
+    return perform(work, status=201, location="templates/{template_id}")
+
+
+@templates.get("/templates/<template_id>", responses=contract.read(answers.Template, errors.TemplateNotFound))
+def get_template(path: TemplatePath, query: NoQuery) -> Response:  # noqa: ARG001
+    """Read a template's newest version."""
+    history = owned_history("template", path.template_id, errors.TemplateNotFound)
+    template = fold(Template(f"template-{path.template_id}"), [recorded.event for recorded in history])
+    found = {
+        "template_id": template.key,
+        "version": template.version,
+        "name": template.name,
+        "terms": template.terms,
+    }
+    return answer(found, version=template.version)
+
+
+@templates.post(
+    "/templates/<template_id>/revisions",
+    responses=contract.write(201, answers.TemplateVersion, errors.TemplateNotFound, errors.VersionConflict),
+)
+def revise_template(path: TemplatePath, body: TemplateBody) -> Response:
+    """Give a template new terms, for batches to come; issued coupons keep the version that they pinned."""
+    work = use_cases.revise_template(
+        command(),
+        path.template_id,
+        name=body.name,
+        terms=body.terms.to_terms(),
+        expected_version=expected_version(),
+    )
+    return perform(work, status=201, location="templates/{template_id}")

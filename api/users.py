@@ -1,0 +1,73 @@
+"""Users: what is in a wallet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from api import answers, contract, cursors, problems
+from api.access import caller, operation_name
+from api.exchange import answer, caught_up, ledger
+from api.wire import PAGE_DEFAULT, AtLeastQuery, Cursor, Limit, UserPath
+from ledger import errors
+from ledger.aggregate import text_of
+from projections import queries
+
+users = APIBlueprint(
+    "users",
+    __name__,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="users", description="What a user has.")],
+    operation_id_callback=operation_name,
+)
+
+
+class WalletQuery(AtLeastQuery):
+    """Which page of the wallet, and how new."""
+
+    cursor: Cursor | None = None
+    limit: Limit = PAGE_DEFAULT
+
+
+@users.get(
+    "/users/<user_id>/coupons",
+    responses=contract.read(answers.Wallet, problems.BadCursor, errors.NotCaughtUp),
+)
+def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
+    """Read a user's coupons, the soonest to expire first. Whom the ledger does not know has none."""
+    name = f"user {path.user_id} coupons"
+    store = ledger().store
+    after = queries.START
+    if query.cursor:
+        valid_until, coupon_id = cursors.unseal(name, query.cursor)
+        after = datetime.fromisoformat(valid_until), coupon_id
+    position = caught_up(query.at_least, "wallet")
+    with store.connection() as connection:
+        page = queries.wallet(
+            connection, caller().merchant_id, path.user_id, store.now(), after=after, limit=query.limit
+        )
+    found = {
+        "user_id": path.user_id,
+        "coupons": [_shown(coupon) for coupon in page.coupons],
+        "next_cursor": cursors.seal(name, list(page.next)) if page.next else None,
+        "position": position,
+    }
+    return answer(found)
+
+
+def _shown(coupon: queries.WalletRow) -> dict[str, Any]:
+    return {
+        "coupon_id": coupon.coupon_id,
+        "batch_id": coupon.batch_id,
+        "template_id": coupon.template_id,
+        "template_version": coupon.template_version,
+        "state": coupon.state,
+        "valid_from": text_of(coupon.valid_from),
+        "valid_until": text_of(coupon.valid_until),
+        "order_id": coupon.order_id,
+        "version": coupon.version,
+    }

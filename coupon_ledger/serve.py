@@ -1,0 +1,41 @@
+"""The API under gunicorn: one ledger a worker process, whose pool opens after the fork."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from api import create_app
+from coupon_ledger.settings import Settings
+from ledger.application import Ledger
+from ledger.store import Store
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn with our settings instead of a configuration file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn our settings."""
+        options: dict[str, Any] = {
+            "bind": self.settings.http_bind,
+            "workers": self.settings.http_workers,
+            "worker_class": "gthread",
+            "threads": self.settings.http_threads,
+            "graceful_timeout": 10,
+            "keepalive": 30,
+            "limit_request_line": 4_094,
+            "limit_request_field_size": 8_190,
+            "proc_name": "coupon-ledger",
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Called in each worker, so nothing is shared over the fork."""
+        return create_app(Ledger(Store(self.settings.database(), self.settings.database_pool_size)))

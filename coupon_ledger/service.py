@@ -1,0 +1,62 @@
+"""The whole service on one machine, for ``up`` and ``demo``: servers, then each part as a process of its own."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from consumers.topics import ensure_topics
+from coupon_ledger.processes import Processes, running, wait_until_ready
+from coupon_ledger.servers import prepare, servers
+from coupon_ledger.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that runs."""
+
+    settings: Settings
+    """With the addresses of the servers."""
+    processes: Processes
+    url: str
+    """Where the API answers."""
+
+    def wait(self) -> None:
+        """Return when a signal interrupts. Raises ``ProcessEnded`` when a process ends by itself."""
+        while True:
+            time.sleep(0.5)
+            self.processes.check()
+
+
+@contextmanager
+def service(settings: Settings, *, sweeper: bool = True) -> Iterator[Service]:
+    """Everything up and answering; everything down again however the block ends."""
+    with servers(settings, kafka=True) as found:
+        resolved = found.model_copy(update={"http_bind": _free_bind(found.http_bind)})
+        prepare(resolved)
+        ensure_topics(resolved.bootstrap_servers, resolved.topic_prefix)
+        with running(resolved.state / "logs", resolved.as_environment()) as processes:
+            processes.start("api", "serve")
+            processes.start("issuance", "consume", "issuance")
+            processes.start("orders", "consume", "orders")
+            processes.start("projector", "project")
+            if sweeper:
+                processes.start("sweeper", "expire", "--follow")
+            url = f"http://{resolved.http_bind}"
+            wait_until_ready(url, processes)
+            yield Service(resolved, processes, url)
+
+
+def _free_bind(bind: str) -> str:
+    """The address, with another port when somebody already listens there."""
+    host, port = bind.rsplit(":", 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            probe.bind((host, 0))
+        return f"{host}:{probe.getsockname()[1]}"

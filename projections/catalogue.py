@@ -1,0 +1,10 @@
+"""The read models of this release."""
+
+from __future__ import annotations
+
+from projections.batch_balance import BatchBalance
+from projections.coupon_status import CouponStatus
+from projections.projection import Projection
+from projections.wallet import Wallet
+
+PROJECTIONS: tuple[Projection, ...] = (CouponStatus(), Wallet(), BatchBalance())

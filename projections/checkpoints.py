@@ -1,0 +1,119 @@
+"""Where projections stand: the rows of ``projection_checkpoints``, and the errors around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from ledger.errors import LedgerError, NotFound
+from ledger.store import PROJECTOR_ROLE, Database
+from projections.projection import Projection
+
+Connection = psycopg.Connection[Any]
+
+TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
+"""Errors of the database and not of an event: the same chunk may be tried again."""
+
+# Rows are derived, so the last transactions may be lost in a crash with their checkpoints: they are folded again.
+# Every join is from a chunk to a table by its key; plans made while a table was small must not outlive its growth.
+# A session that says nothing for so long is frozen or cut off, and must not keep the lease.
+_SESSION = """
+set application_name = 'coupon-ledger projections';
+set synchronous_commit = off;
+set jit = off;
+set enable_hashjoin = off;
+set enable_mergejoin = off;
+set enable_seqscan = off;
+set idle_session_timeout = '10s';
+"""
+
+
+class ProjectionNotFound(NotFound):
+    """No such projection."""
+
+
+class ProjectionMoved(LedgerError):
+    """A checkpoint is not where it was: another process moved, faulted or replaced it."""
+
+
+def connect(database: Database) -> psycopg.Connection[tuple[Any, ...]]:
+    """A projector's connection, in autocommit."""
+    connection = Database(database.url, database.schema, PROJECTOR_ROLE).connect()
+    connection.execute(_SESSION)
+    return connection
+
+
+def install(database: Database, projections: Iterable[Projection]) -> None:
+    """Make table, view and checkpoint of each projection that has none of any version. Safe to repeat."""
+    with connect(database) as connection, connection.transaction():
+        connection.execute("select pg_advisory_xact_lock('projection_checkpoints'::regclass::oid::int, 0)")
+        known = {name for name, _ in _rows(connection, "select name, version from projection_checkpoints")}
+        for projection in projections:
+            if projection.name not in known:
+                projection.create_table(connection, projection.table)
+                projection.show(connection)
+                connection.execute(
+                    "insert into projection_checkpoints (name, version) values (%s, %s)",
+                    (projection.name, projection.version),
+                )
+
+
+def running(connection: Connection) -> dict[tuple[str, int], int]:
+    """The position of every projection that is not FAULTED, by name and version."""
+    rows = _rows(connection, "select name, version, position from projection_checkpoints where state = 'RUNNING'")
+    return {(name, version): position for name, version, position in rows}
+
+
+def head(connection: Connection) -> int:
+    """The last position of the log; 0 when it is empty."""
+    position: int = _rows(connection, "select coalesce(max(notification_id), 0) from events")[0][0]
+    return position
+
+
+def move(connection: Connection, projections: Sequence[Projection], before: int, position: int) -> None:
+    """Move checkpoints, and with that hold them until the transaction ends. Raises ``ProjectionMoved``."""
+    cursor = connection.execute(
+        """
+        update projection_checkpoints c set position = %s, updated_at = clock_timestamp()
+          from unnest(%s::text[], %s::int[]) as p (name, version)
+         where c.name = p.name and c.version = p.version and c.state = 'RUNNING' and c.position = %s
+        """,
+        (position, [p.name for p in projections], [p.version for p in projections], before),
+    )
+    if cursor.rowcount != len(projections):
+        raise ProjectionMoved()
+
+
+def fault(connection: Connection, projection: Projection, position: int, text: str) -> None:
+    """Stop a projection at its last good position, with what was wrong with the event after it."""
+    connection.execute(
+        """
+        update projection_checkpoints set state = 'FAULTED', fault = %s, updated_at = clock_timestamp()
+         where name = %s and version = %s and state = 'RUNNING' and position = %s
+        """,
+        (text, projection.name, projection.version, position),
+    )
+
+
+def retry(database: Database, name: str) -> None:
+    """Let a FAULTED projection go on at the event that stopped it; one that runs is left alone.
+
+    Raises ``ProjectionNotFound``.
+    """
+    with connect(database) as connection:
+        if not _rows(connection, "select from projection_checkpoints where name = %s", (name,)):
+            raise ProjectionNotFound(name=name)
+        connection.execute(
+            """
+            update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
+             where name = %s and state = 'FAULTED'
+            """,
+            (name,),
+        )
+
+
+def _rows(connection: Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    return connection.cursor(row_factory=tuple_row).execute(query, parameters).fetchall()

@@ -1,0 +1,98 @@
+"""A chunk of the log, read and decoded once for all projections that fold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from ledger.errors import LedgerError
+from ledger.events import EVENTS, Event, Recorded
+from projections.moves import Move, moves_of
+
+Decode = Callable[[str, int, str, bytes], Event]
+
+
+class MissingEvent(LedgerError):
+    """The log has a hole where a position should be."""
+
+
+class Unreadable(NamedTuple):
+    """A row of the log that is missing or cannot be decoded."""
+
+    position: int
+    topic: str
+    error: Exception
+
+
+class Chunk:
+    """The events at positions ``after + 1`` to ``last``, of the topics that somebody folds.
+
+    What several projections need of it is worked out once: ``moves``.
+    """
+
+    def __init__(self, after: int, last: int, events: Sequence[Recorded], unreadable: Sequence[Unreadable]) -> None:
+        self.after = after
+        self.last = last
+        self.events = events
+        self._unreadable = unreadable
+
+    def __len__(self) -> int:
+        return self.last - self.after
+
+    def halves(self) -> Iterator[Chunk]:
+        """The same positions as two chunks, to narrow down what is wrong."""
+        middle = (self.after + self.last) // 2
+        for after, last in ((self.after, middle), (middle, self.last)):
+            events = [recorded for recorded in self.events if after < recorded.position <= last]
+            unreadable = [bad for bad in self._unreadable if after < bad.position <= last]
+            yield Chunk(after, last, events, unreadable)
+
+    def check_readable(self, topics: Collection[str]) -> None:
+        """Raise the error of the first unreadable row that has one of these topics.
+
+        A row whose topic is not in the catalogue, or that is missing, concerns everybody: nobody can know that it
+        would not have been theirs.
+        """
+        for bad in self._unreadable:
+            if bad.topic in topics or bad.topic not in EVENTS:
+                raise bad.error
+
+    @cached_property
+    def moves(self) -> dict[str, Move]:
+        """What the chunk does to each coupon, by stream."""
+        return moves_of(self.events)
+
+
+def read_chunk(
+    connection: psycopg.Connection[Any], decode: Decode, topics: Collection[str], *, after: int, limit: int
+) -> Chunk:
+    """The log after a position, at most ``limit`` positions of it; an empty chunk at its head.
+
+    Events of other topics are passed over undecoded.
+    """
+    cursor = connection.cursor(row_factory=tuple_row, binary=True)
+    events: list[Recorded] = []
+    unreadable: list[Unreadable] = []
+    last = after
+    for stream, version, topic, state, position, recorded_at in cursor.execute(_READ, (after, limit), prepare=True):
+        last += 1
+        if position != last:
+            unreadable.append(Unreadable(last, "", MissingEvent(f"position {last} is missing from the log")))
+            break
+        if topic not in topics and topic in EVENTS:
+            continue
+        try:
+            events.append(Recorded(position, recorded_at, decode(stream, version, topic, state)))
+        except Exception as error:
+            unreadable.append(Unreadable(position, topic, error))
+    return Chunk(after, last, events, unreadable)
+
+
+_READ = """
+select originator_id, originator_version, topic, state, notification_id, recorded_at
+  from events where notification_id > %s order by notification_id limit %s
+"""

@@ -1,0 +1,95 @@
+-- name: coupon
+-- One coupon, with its state at an instant.
+select coupon_id, merchant_id, batch_id, template_id, template_version, user_id,
+       effective_state(state, valid_from, valid_until, lock_ends_at, %(now)s) as state, state as stored_state,
+       valid_from, valid_until, order_id, lock_id, lock_ends_at, redemption_id, discount_minor, issued_at, version,
+       position
+  from coupon_status
+ where coupon_id = %(coupon_id)s and merchant_id = %(merchant_id)s
+
+-- name: wallet
+-- A user's coupons in some states at an instant, by expiry, after a cursor.
+select *
+  from (select coupon_id, batch_id, template_id, template_version,
+               effective_state(state, valid_from, valid_until, lock_ends_at, %(now)s) as state,
+               valid_from, valid_until, order_id, lock_ends_at, discount_minor, issued_at, version
+          from wallet
+         where merchant_id = %(merchant_id)s and user_id = %(user_id)s
+           and (valid_until, coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)) as w
+ where state = any(%(states)s)
+ order by valid_until, coupon_id
+ limit %(limit)s
+
+-- name: balance
+-- A batch's stored counters, with the coupons moved over whose state the clock has changed since: what leaves one
+-- counter enters another, so the sum stays what was issued. One statement is one snapshot of both read models.
+select b.batch_id, b.merchant_id, b.template_id, b.template_version, b.campaign, b.name,
+       case when b.state in ('RUNNING', 'PAUSED') and %(now)s >= b.claim_until then 'ENDED' else b.state end as state,
+       b.claim_from, b.claim_until, b.created_at, b.quantity, b.issued,
+       waiting.pending + ended.pending as pending,
+       b.unused - waiting.pending - due.expired + ended.total - ended.pending - ended.expired as unused,
+       b.locked - ended.total as locked,
+       b.used,
+       b.expired + due.expired + ended.expired as expired,
+       b.voided, b.returned, b.discount_minor, b.returned_minor, b.position
+  from batch_balance b
+ cross join lateral (
+       select count(*) as pending from coupon_status c
+        where c.batch_id = b.batch_id and c.state = 'UNUSED' and c.valid_from > %(now)s and c.valid_until > %(now)s
+       ) as waiting
+ cross join lateral (
+       select count(*) as expired from coupon_status c
+        where c.batch_id = b.batch_id and c.state = 'UNUSED' and c.valid_until <= %(now)s
+       ) as due
+ cross join lateral (
+       select count(*) as total,
+              count(*) filter (where c.valid_until <= %(now)s) as expired,
+              count(*) filter (where c.valid_until > %(now)s and c.valid_from > %(now)s) as pending
+         from coupon_status c
+        where c.batch_id = b.batch_id and c.state = 'LOCKED' and c.lock_ends_at <= %(now)s
+       ) as ended
+ where b.batch_id = %(batch_id)s and b.merchant_id = %(merchant_id)s
+
+-- name: balances
+-- A merchant's batches with their counters as stored.
+select batch_id, merchant_id, template_id, template_version, campaign, name, state, claim_from, claim_until,
+       created_at, quantity, issued, 0::bigint as pending, unused, locked, used, expired, voided, returned,
+       discount_minor, returned_minor, position
+  from batch_balance
+ where merchant_id = %(merchant_id)s and batch_id > %(after)s
+ order by batch_id
+ limit %(limit)s
+
+-- name: due
+-- Coupons whose validity is over and not yet written down, oldest first, after a cursor.
+select valid_until, coupon_id, version, merchant_id, batch_id, user_id
+  from coupon_status
+ where state = 'UNUSED' and valid_until <= %(now)s
+   and (valid_until, coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)
+ order by valid_until, coupon_id
+ limit %(limit)s
+
+-- name: ended_locks
+-- Coupons whose lock is over and not yet written down, oldest first, after a cursor.
+select lock_ends_at, coupon_id, version, merchant_id, order_id, lock_id, valid_until
+  from coupon_status
+ where state = 'LOCKED' and lock_ends_at <= %(now)s
+   and (lock_ends_at, coupon_id) > (%(after_lock_ends_at)s, %(after_coupon_id)s)
+ order by lock_ends_at, coupon_id
+ limit %(limit)s
+
+-- name: reached
+-- Whether every projection that runs has folded the log up to a position, and whether none does so any more.
+select coalesce(bool_and(position >= %(position)s) filter (where state = 'RUNNING'), false) as reached,
+       coalesce(bool_and(state = 'FAULTED'), false) as all_faulted
+  from projection_checkpoints
+
+-- name: status
+-- Where each projection stands; seconds are the age of the first event that it has not folded.
+select c.name, c.version, c.state, c.position, head.position - c.position as lag_events,
+       coalesce(greatest(extract(epoch from clock_timestamp() - e.recorded_at), 0), 0)::float8 as lag_seconds,
+       c.fault, c.updated_at
+  from projection_checkpoints c
+ cross join (select coalesce(max(notification_id), 0) as position from events) as head
+  left join events e on e.notification_id = c.position + 1
+ order by c.name, c.version

@@ -1,0 +1,105 @@
+"""The command line as a person and a program meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from ledger.store import Database
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(database: Database) -> Run:
+    """Runs ``coupon-ledger`` with arguments against an empty ledger."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        settings = {"DATABASE_URL": database.url, "COUPON_LEDGER_SCHEMA": database.schema}
+        return subprocess.run(
+            [sys.executable, "-m", "coupon_ledger", *arguments],
+            env={**os.environ, **settings, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("consume", "nothing"),
+        ("keys", "create", "--merchant", "m"),
+        ("keys", "create", "--merchant", "m", "--role", "king", "--name", "n"),
+        ("keys", "create", "--merchant", "", "--role", "orders", "--name", "n"),
+        ("dead-letters", "show", "one"),
+        ("projections", "rebuild", "no-such-model"),
+        ("expire", "--unknown"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_one_line_and_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("coupon-ledger: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(run: Run) -> None:
+    result = run("keys", "list", COUPON_LEDGER_HTTP_WORKERS="many")
+    assert result.returncode == 2
+    assert "COUPON_LEDGER_HTTP_WORKERS" in result.stderr or "http_workers" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unreachable_database_is_one_line_and_exit_code_1(run: Run) -> None:
+    result = run("keys", "list", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_keys_from_creation_to_revocation(run: Run) -> None:
+    created = run("keys", "create", "--merchant", "acme", "--role", "operator", "--name", "back office")
+    assert created.returncode == 0, created.stderr
+    token = created.stdout.strip()
+    key_id, secret = token.split(".", 1)
+    listed = json.loads(run("keys", "list", "--json").stdout)
+    assert [(key["key_id"], key["merchant_id"], key["role"]) for key in listed] == [(key_id, "acme", "operator")]
+    assert secret not in json.dumps(listed)
+    assert "acme" in run("keys", "list").stdout
+    assert run("keys", "revoke", key_id).returncode == 0
+    again = run("keys", "revoke", key_id)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+
+
+def test_migrate_twice_does_nothing_the_second_time(run: Run, database: Database) -> None:
+    fresh = {"COUPON_LEDGER_SCHEMA": f"{database.schema}_cli"}
+    assert "0001_events.sql" in run("migrate", **fresh).stdout
+    assert run("migrate", **fresh).stdout == ""
+    import psycopg
+
+    with psycopg.connect(database.url, autocommit=True, options="-c client_min_messages=warning") as connection:
+        connection.execute(f'drop schema "{database.schema}_cli" cascade')
+
+
+def test_ready_and_status_on_an_empty_ledger(run: Run) -> None:
+    status = json.loads(run("projections", "status", "--json").stdout)
+    assert isinstance(status, list)
+    assert run("dead-letters", "list").stdout == "none\n"
+    assert json.loads(run("dead-letters", "list", "--json").stdout) == []
+    assert run("expire").stdout == "0 written down\n"
+
+
+def test_help_and_version(run: Run) -> None:
+    assert "Usage:" in run("--help").stdout
+    assert run("--version").stdout.startswith("coupon-ledger, version ")

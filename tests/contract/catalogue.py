@@ -1,0 +1,205 @@
+"""The event contracts, made from the catalogue: JSON Schemas, a story that has every event, and docs/events.md.
+
+``python -m tests.contract.catalogue`` (with DATABASE_URL) writes what is missing. It never rewrites a contract that is
+there: rows of that version are stored for ever. Whoever changes a payload raises ``class_version``, writes the upcaster
+and runs it again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import types
+import uuid
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import orjson
+import psycopg
+from psycopg import sql
+
+from ledger import use_cases
+from ledger.application import Ledger
+from ledger.batch import BatchPlan
+from ledger.coupon import Redemption
+from ledger.events import EVENTS, Event
+from ledger.migrate import migrate
+from ledger.request import Request
+from ledger.store import Database, Store
+from ledger.terms import Benefit, ReturnPolicy, Scope, Terms
+from tests.unit.specs import after
+
+FOLDER = Path(__file__).parent / "events"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
+COLUMNS = ("originator_id", "originator_version")
+"""Fields that have a column of their own and are not in the payload."""
+COMMON = ("merchant_id", "actor", "request_id", "occurred_at")
+NESTED: Mapping[str, Any] = {"terms": Terms}
+"""Payload fields whose form a value object fixes, so that its change is a change of the event too."""
+SCALARS = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    datetime: {"type": "string", "format": "date-time"},
+}
+
+
+HEAD = """\
+Every fact that the ledger can record, as stored. Made from `ledger/events.py` by `python -m tests.contract.catalogue`;
+a test compares it.
+
+Each event also has its stream, its version in the stream, its position in the log, when the store took it
+(`recorded_at`), and in its payload `merchant_id`, `actor`, `request_id` and `occurred_at` (business time). Money is in
+integer minor units, shares are permyriad (1/10,000), times are UTC. A `?` marks what may be null. The JSON Schema and a
+stored sample of each version are in `tests/contract/events`."""
+
+
+def path_of(topic: str, version: int) -> Path:
+    """Where the contract of an event's version is kept."""
+    return FOLDER / f"{topic}.v{version}.json"
+
+
+def schema_of(kind: type[Any]) -> dict[str, Any]:
+    """The JSON Schema of a stored payload: every field is there, and no other."""
+    hints = get_type_hints(kind)
+    properties = {f.name: _schema(f.name, hints[f.name]) for f in fields(kind) if f.name not in COLUMNS}
+    if getattr(kind, "class_version", 1) > 1:
+        properties["class_version"] = {"const": kind.class_version}
+    return {
+        "type": "object",
+        "properties": dict(sorted(properties.items())),
+        "required": sorted(properties),
+        "additionalProperties": False,
+    }
+
+
+def _schema(name: str, hint: Any) -> dict[str, Any]:
+    if name in NESTED:
+        return schema_of(NESTED[name])
+    if is_dataclass(hint) and isinstance(hint, type):
+        return schema_of(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin in (Union, types.UnionType):
+        one, none = (_schema(name, argument) for argument in arguments if argument is not type(None)), type(None)
+        assert none in arguments
+        schema = next(one)
+        return schema | {"type": [schema["type"], "null"]}
+    if origin in (list, tuple):
+        return {"type": "array", "items": _schema("", arguments[0])}
+    if origin is dict:
+        return {"type": "object"}
+    return dict(SCALARS[hint])
+
+
+def stored_story(database: Database) -> dict[str, dict[str, Any]]:
+    """Every topic's last row, after a story in which everything happens: a template, a batch and three coupons."""
+    ledger = Ledger(Store(database))
+    numbers = iter(range(1, 100))
+
+    def ask(use_case: Any, days: float = 0, **arguments: Any) -> dict[str, Any]:
+        request = Request("merchant-1", "key:demo", f"request-{next(numbers)}", "0" * 64, after(days))
+        return ledger.do(use_case(request, **arguments)).answer
+
+    terms = Terms(
+        benefit=Benefit(kind="percent_off", percent_permyriad=1_000, max_discount_minor=2_000),
+        currency="EUR",
+        min_spend_minor=1_000,
+        scope=Scope(products=("0001", "0002"), shops=("shop-1",)),
+        return_policy=ReturnPolicy(buyer_refund="restore_with_grace", grace_days=7),
+        merchant_share_permyriad=6_000,
+    )
+    template = ask(use_cases.create_template, name="Ten percent off", terms=terms)["template_id"]
+    ask(use_cases.revise_template, template_id=template, name="Ten percent off", terms=replace(terms, scope=Scope()))
+    plan = BatchPlan(
+        name="Spring",
+        campaign="spring",
+        quantity=3,
+        claim_until=after(30),
+        valid_until=after(60),
+        valid_for_seconds=864_000,
+    )
+    batch = {"batch_id": ask(use_cases.create_batch, plan=plan, template_id=template)["batch_id"]}
+    ask(use_cases.start_batch, **batch)
+    ask(use_cases.pause_batch, reason="stock check", **batch)
+    ask(use_cases.resume_batch, **batch)
+    ask(use_cases.change_quantity, expected=3, target=5, **batch)
+    used, dropped, lapsed = (
+        ask(use_cases.claim, user_id=f"user-{n}", channel="app", **batch)["coupon_id"] for n in (1, 2, 3)
+    )
+    order: dict[str, Any] = {"order_id": "order-1", "coupon_ids": [used]}
+    basket: dict[str, Any] = {"order_total_minor": 12_345}
+    ask(use_cases.lock, 1, user_id="user-1", quote_digest="sha256:0", **order, **basket)
+    ask(use_cases.unlock, 1, reason="payment_timeout", **order)
+    ask(use_cases.lock, 1, user_id="user-1", **order, **basket)
+    lines = [
+        {"line_id": "1", "product_id": "0001", "discount_minor": 1_000},
+        {"line_id": "2", "product_id": "0002", "discount_minor": 234},
+    ]
+    redemption = Redemption(coupon_id=used, discount_minor=1_234, allocation=lines)
+    ask(use_cases.confirm, 1, order_id="order-1", redemptions=[redemption], paid_minor=11_111, **basket)
+    ask(use_cases.return_coupons, 5, reason="buyer_refund", **order)
+    ask(use_cases.void, 2, coupon_id=dropped, reason="fraud")
+    ask(use_cases.expire, 20, coupon_id=lapsed)
+    ask(use_cases.stop_batch, 20, reason="over", **batch)
+    with ledger.store.connection() as connection:
+        rows = connection.execute(
+            "select topic, originator_id as stream, originator_version as version, state"
+            " from events order by notification_id"
+        ).fetchall()
+    ledger.close()
+    return {row["topic"]: {**row, "state": orjson.loads(row["state"])} for row in rows}
+
+
+def document() -> str:
+    """docs/events.md."""
+    lines = ["# Events", "", *HEAD.split("\n")]
+    nouns: dict[str, list[type[Event]]] = {}
+    for topic, kind in EVENTS.items():
+        nouns.setdefault(topic.split(".", maxsplit=1)[0], []).append(kind)
+    for noun, kinds in nouns.items():
+        lines += [
+            "",
+            f"## {noun.capitalize()}",
+            "",
+            "| Topic | Version | Meaning | Payload |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [f"| `{k.TOPIC}` | {k.class_version} | {_meaning(k)} | {_payload(k)} |" for k in kinds]
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(kind: type[Event]) -> str:
+    return (inspect.getdoc(kind) or "").split("\n\n", maxsplit=1)[0].replace("\n", " ").replace("``", "`")
+
+
+def _payload(kind: type[Event]) -> str:
+    own = [f for f in fields(kind) if f.name not in COLUMNS + COMMON]
+    assert all(f.default is MISSING for f in own), "a stored field has no default: it is stored"
+    return ", ".join(f"`{f.name}`{'?' if 'None' in str(f.type) else ''}" for f in own) or "none"
+
+
+def main() -> None:
+    """Write the contracts that are missing, and the document."""
+    url, schema = os.environ["DATABASE_URL"], f"contract_{uuid.uuid4().hex[:8]}"
+    migrate(url, schema)
+    try:
+        story = stored_story(Database(url, schema))
+    finally:
+        with psycopg.connect(url, options="-c client_min_messages=warning") as connection:
+            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+    FOLDER.mkdir(exist_ok=True)
+    for topic, kind in EVENTS.items():
+        path = path_of(topic, kind.class_version)
+        if not path.exists():
+            contract = {"schema": schema_of(kind), "sample": story[topic]}
+            path.write_bytes(orjson.dumps(contract, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    DOCUMENT.write_text(document(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The API through Flask's test client, on a real ledger: callers with keys, and one valid call of each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import orjson
+import pytest
+from flask_openapi3.openapi import OpenAPI
+from werkzeug.test import TestResponse
+
+from api import create_app, keys
+from ledger import use_cases
+from ledger.application import Ledger
+from ledger.coupon import Redemption
+from ledger.store import Database
+from projections.runner import Runner
+
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, with short words for what tests ask of it."""
+
+    response: TestResponse
+
+    @property
+    def status(self) -> int:
+        return self.response.status_code
+
+    @property
+    def headers(self) -> Any:
+        return self.response.headers
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.response.data)
+
+    def ok(self, status: int = 200) -> Any:
+        """The JSON of an answer that must have this status."""
+        assert self.status == status, self.response.data
+        assert self.response.content_type == "application/json"
+        return self.json
+
+    def refused(self, status: int, code: str) -> Any:
+        """The problem of an answer that must be this refusal."""
+        assert (self.status, self.json["code"]) == (status, code), self.response.data
+        assert self.response.content_type == "application/problem+json"
+        assert self.json.keys() - {"errors", "facts"} == PROBLEM_MEMBERS
+        assert self.json["status"] == status
+        assert self.json["type"] == f"/problems/{code}"
+        assert "Traceback" not in self.response.text
+        return self.json
+
+    def pointers(self) -> list[str]:
+        """The fields that the problem names."""
+        return [error.get("pointer", error.get("parameter")) for error in self.json["errors"]]
+
+
+class Caller:
+    """Somebody with a key; every write gets an idempotency key of its own unless one is named."""
+
+    _numbers = count(1)
+
+    def __init__(self, app: OpenAPI, token: str | None) -> None:
+        self.client = app.test_client()
+        self.token = token
+
+    def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> Answer:
+        return Answer(self.client.get(path, query_string=query or None, headers=self._headers() | (headers or {})))
+
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "",
+        headers: dict[str, str] | None = None,
+        data: bytes | None = None,
+        content_type: str | None = "application/json",
+    ) -> Answer:
+        """A write; ``key=None`` sends none, ``data`` sends bytes as they are."""
+        sent = self._headers()
+        if key is not None:
+            sent["Idempotency-Key"] = key or f"http-{next(self._numbers)}"
+        if data is None and body is not None:
+            data = orjson.dumps(body)
+        kind = content_type if data is not None else None
+        return Answer(self.client.post(path, data=data, content_type=kind, headers=sent | (headers or {})))
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+Call = tuple[str, dict[str, Any] | None]
+
+
+class Scene:
+    """One valid call of each operation, on objects made for it."""
+
+    def __init__(self, shop: Any) -> None:
+        self.shop = shop
+
+    def call(self, operation: str) -> Call:
+        """Path and body (``None`` for reads and bodiless writes) of a call that an allowed caller may make."""
+        found: Call = getattr(self, f"_{operation}")()
+        return found
+
+    @staticmethod
+    def template() -> dict[str, Any]:
+        return {"name": "Five off", "terms": {"benefit": {"kind": "amount_off", "value_minor": 500}, "currency": "EUR"}}
+
+    def locked(self, order_id: str = "order-1", **lock: Any) -> tuple[str, str]:
+        """A coupon that the order holds, and its lock's id."""
+        coupon_id = self.shop.coupon()
+        work = use_cases.lock(self.shop.request(), order_id, user_id="user-1", coupon_ids=[coupon_id], **lock)
+        return coupon_id, self.shop.ledger.do(work).answer["locks"][0]["lock_id"]
+
+    def used(self, order_id: str = "order-1", discount_minor: int = 100) -> str:
+        """A coupon that the order used."""
+        coupon_id, _ = self.locked(order_id)
+        redemption = Redemption(coupon_id=coupon_id, discount_minor=discount_minor)
+        self.shop.ledger.do(use_cases.confirm(self.shop.request(), order_id, [redemption]))
+        return coupon_id
+
+    def template_id(self) -> str:
+        batch = self.shop.batch()
+        history = self.shop.ledger.store.history(f"batch-{batch}")
+        return history[0].event.template_id
+
+    def _create_template(self) -> Call:
+        return "/v1/templates", self.template()
+
+    def _revise_template(self) -> Call:
+        return f"/v1/templates/{self.template_id()}/revisions", self.template()
+
+    def _get_template(self) -> Call:
+        return f"/v1/templates/{self.template_id()}", None
+
+    def _create_batch(self) -> Call:
+        plan = {"name": "June", "quantity": 10, "valid_for_seconds": 3_600}
+        return "/v1/batches", {"template_id": self.template_id(), **plan}
+
+    def _get_batch(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}", None
+
+    def _get_batch_balance(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/balance", None
+
+    def _start_batch(self) -> Call:
+        return f"/v1/batches/{self.shop.batch(start=False)}/start", None
+
+    def _pause_batch(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/pause", {"reason": "lunch"}
+
+    def _resume_batch(self) -> Call:
+        batch_id = self.shop.batch()
+        self.shop.ledger.do(use_cases.pause_batch(self.shop.request(), batch_id, reason="lunch"))
+        return f"/v1/batches/{batch_id}/resume", None
+
+    def _stop_batch(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/stop", {"reason": "over"}
+
+    def _change_batch_quantity(self) -> Call:
+        return f"/v1/batches/{self.shop.batch(quantity=100)}/quantity", {"expected": 100, "target": 200}
+
+    def _issue_coupons(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/coupons", {"user_ids": ["user-1", "user-2"]}
+
+    def _claim_coupon(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/claims", {"user_id": "user-1"}
+
+    def _lock_coupons(self) -> Call:
+        return "/v1/orders/order-1/locks", {"user_id": "user-1", "coupon_ids": [self.shop.coupon()]}
+
+    def _confirm_coupons(self) -> Call:
+        redemption = {"coupon_id": self.locked()[0], "discount_minor": 100}
+        return "/v1/orders/order-1/confirmations", {"redemptions": [redemption]}
+
+    def _unlock_coupons(self) -> Call:
+        return "/v1/orders/order-1/unlocks", {"coupon_ids": [self.locked()[0]], "reason": "left"}
+
+    def _return_coupons(self) -> Call:
+        return "/v1/orders/order-1/returns", {"coupon_ids": [self.used()], "reason": "order_cancelled"}
+
+    def _get_coupon(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}", None
+
+    def _list_coupon_events(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}/events", None
+
+    def _void_coupon(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}/void", {"reason": "fraud"}
+
+    def _list_user_coupons(self) -> Call:
+        return "/v1/users/user-1/coupons", None
+
+    def _list_events(self) -> Call:
+        return "/v1/events", None
+
+
+@pytest.fixture
+def app(ledger: Ledger) -> OpenAPI:
+    """The application on an empty ledger."""
+    return create_app(ledger)
+
+
+@pytest.fixture
+def scene(shop: Any) -> Scene:
+    """Valid calls for merchant-1."""
+    return Scene(shop)
+
+
+@pytest.fixture
+def as_role(app: OpenAPI, ledger: Ledger) -> Callable[..., Caller]:
+    """Makes a caller of a role, of merchant-1 unless told otherwise."""
+
+    def make(role: keys.Role, merchant_id: str = "merchant-1") -> Caller:
+        with ledger.store.connection() as connection:
+            return Caller(app, keys.create(connection, merchant_id, role, "test"))
+
+    return make
+
+
+@pytest.fixture
+def nobody(app: OpenAPI) -> Caller:
+    """A caller without a key."""
+    return Caller(app, None)
+
+
+@pytest.fixture
+def operator(as_role: Callable[..., Caller]) -> Caller:
+    """An operator of merchant-1."""
+    return as_role("operator")
+
+
+@pytest.fixture
+def orders(as_role: Callable[..., Caller]) -> Caller:
+    """An order system of merchant-1."""
+    return as_role("orders")
+
+
+@pytest.fixture
+def auditor(as_role: Callable[..., Caller]) -> Caller:
+    """An auditor of merchant-1."""
+    return as_role("auditor")
+
+
+@pytest.fixture
+def stranger(as_role: Callable[..., Caller]) -> Callable[[keys.Role], Caller]:
+    """Makes a caller of another merchant."""
+    return lambda role: as_role(role, "merchant-2")
+
+
+@pytest.fixture
+def project(database: Database) -> Callable[[], int]:
+    """Brings the read models up to the head of the log."""
+    return Runner(database).catch_up

@@ -1,0 +1,116 @@
+"""POST /v1/orders/{id}/confirmations."""
+
+from __future__ import annotations
+
+import time
+
+ALLOCATION = [
+    {"line_id": "1", "product_id": "tea", "discount_minor": 60},
+    {"line_id": "2", "product_id": None, "discount_minor": 40},
+]
+
+
+def _confirm(orders, coupon_id, order_id="order-1", discount_minor=100, redemption=None, **body):
+    one = {"coupon_id": coupon_id, "discount_minor": discount_minor, **(redemption or {})}
+    return orders.post(f"/v1/orders/{order_id}/confirmations", {"redemptions": [one], **body})
+
+
+def test_spends_the_coupon(orders, scene, ledger):
+    coupon_id, lock_id = scene.locked()
+    answer = _confirm(
+        orders,
+        coupon_id,
+        redemption={"allocation": ALLOCATION},
+        lock_id=lock_id,
+        order_total_minor=5_000,
+        paid_minor=4_900,
+    )
+    (redeemed,) = answer.ok()["redemptions"]
+    assert (redeemed["coupon_id"], redeemed["discount_minor"]) == (coupon_id, 100)
+    shown = orders.get(f"/v1/coupons/{coupon_id}").ok()
+    assert (shown["state"], shown["lock"]) == ("USED", None)
+    assert shown["redemption"] == {
+        "order_id": "order-1",
+        "redemption_id": redeemed["redemption_id"],
+        "discount_minor": 100,
+    }
+    used = ledger.store.history(f"coupon-{coupon_id}")[-1].event
+    assert used.allocation == ALLOCATION
+    assert (used.order_total_minor, used.paid_minor) == (5_000, 4_900)
+
+
+def test_refuses_without_a_lock(orders, shop):
+    _confirm(orders, shop.coupon()).refused(409, "not_locked")
+
+
+def test_refuses_another_order_and_another_lock(orders, scene):
+    coupon_id, _ = scene.locked()
+    _confirm(orders, coupon_id, "order-2").refused(409, "lock_mismatch")
+    _confirm(orders, coupon_id, lock_id="older").refused(409, "lock_mismatch")
+
+
+def test_refuses_after_the_end_of_the_lock(orders, scene):
+    coupon_id, _ = scene.locked(ttl_seconds=1)
+    time.sleep(1.1)
+    problem = _confirm(orders, coupon_id).refused(409, "lock_expired")
+    assert problem["facts"].keys() == {"coupon_id", "lock_ended_at"}
+
+
+def test_refuses_what_is_used_or_void(orders, operator, scene, shop):
+    _confirm(orders, scene.used("order-2"), "order-1").refused(409, "coupon_used")
+    voided = shop.coupon()
+    operator.post(f"/v1/coupons/{voided}/void", {"reason": "fraud"}).ok()
+    _confirm(orders, voided).refused(410, "coupon_void")
+
+
+def test_refuses_more_than_the_terms_allow(orders, scene):
+    coupon_id, _ = scene.locked()
+    problem = _confirm(orders, coupon_id, discount_minor=501).refused(422, "not_applicable")
+    assert problem["facts"] == {"coupon_id": coupon_id, "discount_minor": 501, "most_minor": 500}
+    _confirm(orders, coupon_id, discount_minor=500).ok()
+
+
+def test_an_unknown_one_is_not_found(orders):
+    _confirm(orders, "nowhere").refused(404, "coupon_not_found")
+
+
+CASES = [
+    ({"redemptions": []}, "/redemptions"),
+    ({"redemptions": [{"coupon_id": f"c{n}", "discount_minor": 0} for n in range(101)]}, "/redemptions"),
+    ({"redemptions": [{"coupon_id": "c", "discount_minor": -1}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c", "discount_minor": 10**12}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c", "discount_minor": 1.0}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c", "discount_minor": True}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c"}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c", "discount_minor": 0, "note": ""}]}, "/redemptions/0/note"),
+    (
+        {"redemptions": [{"coupon_id": "c", "discount_minor": 101, "allocation": ALLOCATION}]},
+        "/redemptions/0/allocation",
+    ),
+    (
+        {
+            "redemptions": [
+                {"coupon_id": "c", "discount_minor": 1, "allocation": [{"line_id": "", "discount_minor": 1}]}
+            ]
+        },
+        "/redemptions/0/allocation/0/line_id",
+    ),
+    ({"lock_id": ""}, "/lock_id"),
+    ({"paid_minor": -1}, "/paid_minor"),
+    ({"order_total_minor": "5"}, "/order_total_minor"),
+]
+
+
+def test_refuses_what_is_no_confirmation(orders, ledger):
+    for change, pointer in CASES:
+        body = {"redemptions": [{"coupon_id": "c", "discount_minor": 0}]} | change
+        answer = orders.post("/v1/orders/order-1/confirmations", body)
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == [pointer]
+    assert ledger.store.head() == 0
+
+
+def test_a_coupon_is_named_once(orders, scene):
+    coupon_id, _ = scene.locked()
+    body = {"redemptions": [{"coupon_id": coupon_id, "discount_minor": 1}] * 2}
+    orders.post("/v1/orders/order-1/confirmations", body).refused(422, "invalid_field")

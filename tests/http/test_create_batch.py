@@ -1,0 +1,154 @@
+"""POST /v1/batches."""
+
+from __future__ import annotations
+
+import pytest
+
+PLAN = {"name": "June", "quantity": 10, "valid_for_seconds": 3_600}
+
+
+@pytest.fixture
+def template_id(operator, scene):
+    return operator.post("/v1/templates", scene.template()).ok(201)["template_id"]
+
+
+def test_plans_a_draft(operator, template_id):
+    answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN})
+    created = answer.ok(201)
+    assert created == {"batch_id": created["batch_id"], "state": "DRAFT", "quantity": 10, "version": 1}
+    assert answer.headers["ETag"] == '"1"'
+    assert answer.headers["Location"] == f"/v1/batches/{created['batch_id']}"
+
+
+def test_keeps_the_whole_plan_in_utc(operator, template_id):
+    plan = {
+        "name": "June",
+        "campaign": "Summer",
+        "quantity": 1_000_000_000,
+        "per_user_limit": None,
+        "claim_from": "2030-06-01T00:00:00+02:00",
+        "claim_until": "2030-06-30T23:59:59.5Z",
+        "valid_from": "2030-06-01t00:00:00z",
+        "valid_until": "2030-08-01T00:00:00-05:30",
+        "valid_delay_seconds": 60,
+        "valid_for_seconds": 86_400,
+    }
+    id = operator.post("/v1/batches", {"template_id": template_id, **plan}).ok(201)["batch_id"]
+    shown = operator.get(f"/v1/batches/{id}").ok()
+    expected = {
+        "claim_from": "2030-05-31T22:00:00Z",
+        "claim_until": "2030-06-30T23:59:59.500000Z",
+        "valid_from": "2030-06-01T00:00:00Z",
+        "valid_until": "2030-08-01T05:30:00Z",
+        "template_version": 1,
+        "template_id": template_id,
+    }
+    assert {name: shown[name] for name in {**plan, **expected}} == {**plan, **expected}
+
+
+def test_pins_the_version_that_is_named(operator, scene, template_id):
+    operator.post(f"/v1/templates/{template_id}/revisions", scene.template()).ok(201)
+    for version, pinned in ((None, 2), (1, 1), (2, 2)):
+        body = {"template_id": template_id, "template_version": version, **PLAN}
+        id = operator.post("/v1/batches", body).ok(201)["batch_id"]
+        assert operator.get(f"/v1/batches/{id}").ok()["template_version"] == pinned
+    answer = operator.post("/v1/batches", {"template_id": template_id, "template_version": 3, **PLAN})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/template_version"]
+
+
+def test_an_unknown_template_is_not_found(operator):
+    operator.post("/v1/batches", {"template_id": "nowhere", **PLAN}).refused(404, "template_not_found")
+
+
+@pytest.mark.parametrize("field", ["quantity", "per_user_limit"])
+def test_a_quantity_is_a_whole_number(operator, template_id, field):
+    for value in (0, -1, 1.5, 1.0, "1", True, 10**9 + 1, 10**18, 2**53 + 1, [], {}):
+        answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, field: value})
+        answer.refused(422, "invalid_quantity")
+        assert answer.pointers() == [f"/{field}"]
+
+
+def test_a_quantity_is_never_null(operator, template_id):
+    answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, "quantity": None})
+    answer.refused(422, "invalid_quantity")
+
+
+NO_TIMES = [
+    "2030-06-01T00:00:00",
+    "2030-06-01",
+    "2030-06-01 00:00:00Z",
+    "20300601T000000Z",
+    "2030-W01-1T00:00:00Z",
+    "2030-02-30T00:00:00Z",
+    "2030-06-01T25:00:00Z",
+    "2030-06-01T00:00:60Z",
+    "2030-06-01T00:00:00+25:00",
+    "2030-06-01T00:00:00 Z",
+    "0000-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "1969-12-31T23:59:59Z",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-14:00",
+    "\u0662030-06-01T00:00:00Z",
+    "",
+    "tomorrow",
+    1_900_000_000,
+    1.5,
+    True,
+    [],
+]
+
+
+def test_a_time_has_a_zone_and_a_year(operator, template_id):
+    for value in NO_TIMES:
+        answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, "valid_until": value})
+        answer.refused(422, "invalid_period")
+        assert answer.pointers() == ["/valid_until"]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"valid_from": "2030-06-02T00:00:00Z", "valid_until": "2030-06-01T00:00:00Z"},
+        {"valid_from": "2030-06-01T00:00:00Z", "valid_until": "2030-06-01T00:00:00Z"},
+        {"claim_from": "2030-06-01T00:00:00Z", "claim_until": "2030-06-01T02:00:00+02:00"},
+        {"valid_for_seconds": None},
+    ],
+)
+def test_a_period_is_not_empty(operator, template_id, plan):
+    operator.post("/v1/batches", {"template_id": template_id, **PLAN, **plan}).refused(422, "invalid_period")
+
+
+OUT_OF_BOUNDS = [
+    ("valid_for_seconds", 0),
+    ("valid_for_seconds", 316_224_001),
+    ("valid_delay_seconds", -1),
+    ("valid_delay_seconds", 316_224_001),
+    ("valid_delay_seconds", None),
+    ("template_version", 0),
+    ("template_version", "1"),
+    ("template_id", ""),
+    ("template_id", "x" * 129),
+    ("template_id", 5),
+    ("name", ""),
+    ("campaign", "x" * 201),
+    ("campaign", None),
+]
+
+
+def test_other_fields_have_bounds(operator, template_id):
+    for field, value in OUT_OF_BOUNDS:
+        answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, field: value})
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == [f"/{field}"]
+
+
+def test_two_kinds_of_fault_are_one_invalid_field(operator, template_id):
+    answer = operator.post("/v1/batches", {"template_id": template_id, "name": "", "quantity": 0, "valid_until": "?"})
+    errors = answer.refused(422, "invalid_field")["errors"]
+    assert {(error["pointer"], error["code"]) for error in errors} == {
+        ("/name", "invalid_field"),
+        ("/quantity", "invalid_quantity"),
+        ("/valid_until", "invalid_period"),
+    }

@@ -1,0 +1,53 @@
+"""GET /v1/batches/{id}/balance."""
+
+from __future__ import annotations
+
+from ledger import use_cases
+
+STATES = ("pending", "unused", "locked", "used", "expired", "voided")
+
+
+def test_counts_every_coupon_once(as_role, shop, project, long_ago):
+    batch_id = shop.batch(quantity=50, per_user_limit=None, valid_for_seconds=3_600)
+    do = shop.ledger.do
+    shop.coupon(batch_id=batch_id)
+    locked, used, voided = (shop.coupon(batch_id=batch_id) for _ in range(3))
+    do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[locked, used]))
+    do(use_cases.confirm(shop.request(), "order-1", [use_cases.Redemption(coupon_id=used, discount_minor=120)]))
+    do(use_cases.void(shop.request(), voided, reason="fraud"))
+    do(use_cases.claim(shop.request(at=long_ago), batch_id, "user-1"))
+    position = project()
+    balance = as_role("analyst").get(f"/v1/batches/{batch_id}/balance").ok()
+    counted = {state: balance[state] for state in STATES}
+    assert counted == {"pending": 0, "unused": 1, "locked": 1, "used": 1, "expired": 1, "voided": 1}
+    assert (balance["issued"], balance["quantity"], balance["discount_minor"]) == (5, 50, 120)
+    assert (balance["state"], balance["position"]) == ("RUNNING", position)
+    assert balance.keys() == {
+        "batch_id", "state", "quantity", "issued", *STATES, "returned", "discount_minor", "returned_minor", "position",
+        "as_of",
+    }  # fmt: skip
+
+
+def test_waits_for_a_position_and_no_longer(operator, shop, project):
+    batch_id = shop.batch()
+    position = project()
+    operator.get(f"/v1/batches/{batch_id}/balance", at_least=position).ok()
+    answer = operator.get(f"/v1/batches/{batch_id}/balance", at_least=position + 1)
+    answer.refused(503, "not_caught_up")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_batch_that_the_read_model_does_not_know_yet_is_not_missing(operator, shop, project):
+    project()
+    operator.get(f"/v1/batches/{shop.batch()}/balance").refused(503, "not_caught_up")
+
+
+def test_an_unknown_one_is_not_found(operator, project):
+    project()
+    operator.get("/v1/batches/nowhere/balance").refused(404, "batch_not_found")
+
+
+def test_refuses_what_is_no_position(operator, shop):
+    answer = operator.get(f"/v1/batches/{shop.batch()}/balance", at_least="head")
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["at_least"]

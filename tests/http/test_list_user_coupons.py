@@ -1,0 +1,129 @@
+"""GET /v1/users/{id}/coupons."""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import quote
+
+import pytest
+
+from ledger import use_cases
+
+MEMBERS = {
+    "coupon_id", "batch_id", "template_id", "template_version", "state", "valid_from", "valid_until", "order_id",
+    "version",
+}  # fmt: skip
+
+
+@pytest.fixture
+def app_of_the_shop(as_role):
+    return as_role("shopper-app")
+
+
+def test_shows_what_a_user_has(app_of_the_shop, scene, shop, project):
+    batch_id = shop.batch(per_user_limit=None)
+    mine = shop.coupon("user-1", batch_id)
+    shop.coupon("user-2", batch_id)
+    held, _ = scene.locked()
+    position = project()
+    wallet = app_of_the_shop.get("/v1/users/user-1/coupons").ok()
+    assert wallet.keys() == {"user_id", "coupons", "next_cursor", "position"}
+    assert (wallet["user_id"], wallet["next_cursor"], wallet["position"]) == ("user-1", None, position)
+    assert {coupon["coupon_id"]: coupon["state"] for coupon in wallet["coupons"]} == {mine: "UNUSED", held: "LOCKED"}
+    assert all(coupon.keys() == MEMBERS for coupon in wallet["coupons"])
+
+
+def test_the_clock_expires_a_coupon(app_of_the_shop, shop, project, long_ago):
+    shop.ledger.do(use_cases.claim(shop.request(at=long_ago), shop.batch(valid_for_seconds=60), "user-1"))
+    project()
+    (coupon,) = app_of_the_shop.get("/v1/users/user-1/coupons").ok()["coupons"]
+    assert coupon["state"] == "EXPIRED"
+
+
+def test_pages_by_expiry(app_of_the_shop, shop, project):
+    batches = [shop.batch(valid_for_seconds=seconds, per_user_limit=None) for seconds in (3_000, 1_000, 2_000)]
+    for batch_id in batches * 2:
+        shop.coupon("user-1", batch_id)
+    project()
+    seen, cursor = [], {}
+    for _ in range(4):
+        page = app_of_the_shop.get("/v1/users/user-1/coupons", limit=2, **cursor).ok()
+        seen += page["coupons"]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert len({coupon["coupon_id"] for coupon in seen}) == len(seen) == 6
+    assert [coupon["valid_until"] for coupon in seen] == sorted(coupon["valid_until"] for coupon in seen)
+
+
+def test_a_cursor_is_good_for_its_user_and_its_caller(app_of_the_shop, as_role, shop, project):
+    batch_id = shop.batch(per_user_limit=None)
+    for user_id in ("user-1", "user-1", "user-2"):
+        shop.coupon(user_id, batch_id)
+    project()
+    cursor = app_of_the_shop.get("/v1/users/user-1/coupons", limit=1).ok()["next_cursor"]
+    app_of_the_shop.get("/v1/users/user-1/coupons", cursor=cursor).ok()
+    app_of_the_shop.get("/v1/users/user-2/coupons", cursor=cursor).refused(400, "bad_cursor")
+    as_role("shopper-app", "merchant-2").get("/v1/users/user-1/coupons", cursor=cursor).refused(400, "bad_cursor")
+
+
+def test_waits_for_a_position_and_no_longer(app_of_the_shop, shop, project):
+    coupon_id = shop.coupon()
+    position = project()
+    wallet = app_of_the_shop.get("/v1/users/user-1/coupons", at_least=position).ok()
+    assert [coupon["coupon_id"] for coupon in wallet["coupons"]] == [coupon_id]
+    answer = app_of_the_shop.get("/v1/users/user-1/coupons", at_least=position + 1)
+    assert answer.refused(503, "not_caught_up")["facts"] == {"position": position + 1}
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_waits_while_the_read_model_catches_up(app_of_the_shop, shop, project):
+    project()
+    coupon_id = shop.coupon()
+    later = threading.Timer(0.3, project)
+    later.start()
+    wallet = app_of_the_shop.get("/v1/users/user-1/coupons", at_least=shop.ledger.store.head()).ok()
+    later.join()
+    assert [coupon["coupon_id"] for coupon in wallet["coupons"]] == [coupon_id]
+
+
+def test_a_read_model_that_stopped_is_not_waited_for(app_of_the_shop, shop, project, ledger, monkeypatch):
+    project()
+    position = int(shop.ledger.do(use_cases.create_template(shop.request(), **_offer())).position)
+    with ledger.store.connection() as connection:
+        connection.execute("set role coupon_ledger_projector")
+        connection.execute("update projection_checkpoints set state = 'FAULTED', fault = 'test'")
+        connection.execute("set role coupon_ledger_app")
+    monkeypatch.setattr("api.exchange.WAIT_SECONDS", 60.0)
+    app_of_the_shop.get("/v1/users/user-1/coupons", at_least=position).refused(503, "not_caught_up")
+    app_of_the_shop.get("/v1/users/user-1/coupons").ok()
+
+
+def _offer():
+    terms = use_cases.Terms.from_payload({"benefit": {"kind": "amount_off", "value_minor": 1}, "currency": "EUR"})
+    return {"name": "Offer", "terms": terms}
+
+
+def test_without_a_read_model_there_is_no_answer(app_of_the_shop):
+    app_of_the_shop.get("/v1/users/user-1/coupons").refused(503, "not_caught_up")
+
+
+def test_whom_the_ledger_does_not_know_has_none(app_of_the_shop, project):
+    project()
+    assert app_of_the_shop.get("/v1/users/nobody/coupons").ok()["coupons"] == []
+
+
+def test_any_printable_id_is_a_user(app_of_the_shop, shop, project):
+    user_id = "caf\u00e9 \\N \u4e2d % ? #"
+    coupon_id = shop.coupon(user_id)
+    project()
+    wallet = app_of_the_shop.get(f"/v1/users/{quote(user_id)}/coupons").ok()
+    assert wallet["user_id"] == user_id
+    assert [coupon["coupon_id"] for coupon in wallet["coupons"]] == [coupon_id]
+
+
+def test_refuses_what_is_no_page(app_of_the_shop):
+    for query in ({"limit": 0}, {"limit": 201}, {"at_least": -1}, {"at_least": 2**63}, {"at_least": "x"}, {"page": 1}):
+        answer = app_of_the_shop.get("/v1/users/user-1/coupons", **query)
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == list(query)

@@ -1,0 +1,108 @@
+"""POST /v1/orders/{id}/locks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ledger import use_cases
+from ledger.terms import Benefit, Terms
+
+
+def _lock(orders, coupon_ids, order_id="order-1", **body):
+    return orders.post(f"/v1/orders/{order_id}/locks", {"user_id": "user-1", "coupon_ids": coupon_ids, **body})
+
+
+def test_holds_the_coupons(orders, shop):
+    coupon_ids = sorted(shop.coupon() for _ in range(2))
+    locked = _lock(orders, coupon_ids, ttl_seconds=60, order_total_minor=5_000, quote_digest="sha256:ab").ok()
+    assert locked["order_id"] == "order-1"
+    assert [lock["coupon_id"] for lock in locked["locks"]] == coupon_ids
+    shown = orders.get(f"/v1/coupons/{coupon_ids[0]}").ok()
+    assert shown["state"] == "LOCKED"
+    assert shown["lock"] == {"order_id": "order-1", **{k: v for k, v in locked["locks"][0].items() if k != "coupon_id"}}
+
+
+def test_the_same_order_keeps_its_lock_under_another_key(orders, shop, ledger):
+    coupon_id = shop.coupon()
+    first = _lock(orders, [coupon_id]).ok()
+    head = ledger.store.head()
+    assert _lock(orders, [coupon_id]).ok() == first
+    assert ledger.store.head() == head
+
+
+def test_another_order_is_refused(orders, shop):
+    coupon_id = shop.coupon()
+    _lock(orders, [coupon_id]).ok()
+    problem = _lock(orders, [coupon_id], "order-2").refused(409, "coupon_locked")
+    assert problem["facts"].keys() == {"coupon_id", "lock_ends_at"}
+
+
+def test_all_or_none(orders, shop):
+    free, held = shop.coupon(), shop.coupon()
+    _lock(orders, [held]).ok()
+    _lock(orders, [free, held], "order-2").refused(409, "coupon_locked")
+    assert orders.get(f"/v1/coupons/{free}").ok()["state"] == "UNUSED"
+
+
+def test_refuses_what_cannot_be_used(orders, operator, scene, shop, long_ago):
+    _lock(orders, [scene.used("order-0")]).refused(409, "coupon_used")
+    voided = shop.coupon()
+    operator.post(f"/v1/coupons/{voided}/void", {"reason": "fraud"}).ok()
+    _lock(orders, [voided]).refused(410, "coupon_void")
+    batch_id = shop.batch(valid_for_seconds=60)
+    expired = shop.ledger.do(use_cases.claim(shop.request(at=long_ago), batch_id, "user-1")).answer["coupon_id"]
+    _lock(orders, [expired]).refused(410, "coupon_expired")
+    pending = shop.coupon(batch_id=shop.batch(valid_from=datetime.now(UTC) + timedelta(hours=1)))
+    _lock(orders, [pending]).refused(409, "coupon_not_started")
+
+
+def test_refuses_an_order_below_the_minimum_spend(orders, shop):
+    terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", min_spend_minor=2_000)
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=terms))
+    problem = _lock(orders, [coupon_id], order_total_minor=1_999).refused(422, "not_applicable")
+    assert problem["facts"] == {"coupon_id": coupon_id, "min_spend_minor": 2_000, "order_total_minor": 1_999}
+    _lock(orders, [coupon_id], order_total_minor=2_000).ok()
+
+
+def test_the_coupon_of_another_user_looks_like_none(orders, shop):
+    mine, nowhere = shop.coupon("user-2"), "0" * 26
+    foreign = _lock(orders, [mine])
+    foreign.refused(404, "coupon_not_found")
+    unknown = _lock(orders, [nowhere])
+    unknown.refused(404, "coupon_not_found")
+    assert foreign.response.data.replace(mine.encode(), b"?") == unknown.response.data.replace(nowhere.encode(), b"?")
+
+
+CASES = [
+    ({"user_id": ""}, ["/user_id"]),
+    ({"coupon_ids": []}, ["/coupon_ids"]),
+    ({"coupon_ids": ["c"] * 2}, ["/coupon_ids"]),
+    ({"coupon_ids": [f"c{number}" for number in range(101)]}, ["/coupon_ids"]),
+    ({"coupon_ids": ["line\nfeed"]}, ["/coupon_ids/0"]),
+    ({"coupon_ids": "c"}, ["/coupon_ids"]),
+    ({"ttl_seconds": 0}, ["/ttl_seconds"]),
+    ({"ttl_seconds": 86_401}, ["/ttl_seconds"]),
+    ({"ttl_seconds": 1.0}, ["/ttl_seconds"]),
+    ({"ttl_seconds": "60"}, ["/ttl_seconds"]),
+    ({"ttl_seconds": True}, ["/ttl_seconds"]),
+    ({"order_total_minor": -1}, ["/order_total_minor"]),
+    ({"order_total_minor": 10**12}, ["/order_total_minor"]),
+    ({"order_total_minor": 9.99}, ["/order_total_minor"]),
+    ({"quote_digest": ""}, ["/quote_digest"]),
+    ({"quote_digest": "two words"}, ["/quote_digest"]),
+]
+
+
+def test_refuses_what_is_no_lock(orders, ledger):
+    for change, pointers in CASES:
+        answer = orders.post("/v1/orders/order-1/locks", {"user_id": "u", "coupon_ids": ["c"]} | change)
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == pointers
+    assert ledger.store.head() == 0
+
+
+def test_an_order_id_has_a_form(orders):
+    for order_id in ("x" * 129, "%20x", "%07"):
+        answer = orders.post(f"/v1/orders/{order_id}/locks", {"user_id": "u", "coupon_ids": ["c"]})
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == ["order_id"]

@@ -1,0 +1,39 @@
+"""POST /v1/batches/{id}/start."""
+
+from __future__ import annotations
+
+import pytest
+
+BODY = None
+
+
+@pytest.fixture
+def path(scene):
+    return scene.call("start_batch")[0]
+
+
+def test_goes_from_draft_to_running(operator, path):
+    before = operator.get(path.removesuffix("/start")).ok()
+    assert before["state"] == "DRAFT"
+    answer = operator.post(path, BODY)
+    after = answer.ok()
+    assert after["state"] == "RUNNING"
+    assert after["version"] == before["version"] + 1
+    assert answer.headers["ETag"] == f'"{after["version"]}"'
+    assert operator.get(path.removesuffix("/start")).ok()["state"] == "RUNNING"
+
+
+def test_is_refused_the_second_time(operator, path):
+    operator.post(path, BODY).ok()
+    problem = operator.post(path, BODY).refused(409, "batch_state_conflict")
+    assert problem["facts"]["state"] == "RUNNING"
+
+
+def test_honours_if_match(operator, path):
+    version = operator.get(path.removesuffix("/start")).ok()["version"]
+    operator.post(path, BODY, headers={"If-Match": f'"{version - 1}"'}).refused(412, "version_conflict")
+    operator.post(path, BODY, headers={"If-Match": f'"{version}"'}).ok()
+
+
+def test_an_unknown_one_is_not_found(operator):
+    operator.post("/v1/batches/nowhere/start", BODY).refused(404, "batch_not_found")

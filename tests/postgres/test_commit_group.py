@@ -1,0 +1,290 @@
+"""commit_group: each unit of a group gets its own verdict, and a bad one never fails its neighbours."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger import use_cases
+from ledger.application import Ledger
+from ledger.commit import Unit, Verdict, commit_group
+from ledger.errors import BatchNotOpen, Refusal, SoldOut
+from ledger.events import CouponVoided, Event
+from ledger.request import Request
+from ledger.work import Receipt
+from tests.conftest import Shop
+from tests.postgres.tools import assert_guards_equal_events, picture, whole_log
+from tests.unit.specs import T0, issued
+
+_numbers = count(1)
+
+
+class Group:
+    """Units with ids of their own on the module's ledger, written without a use case in between."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.number = next(_numbers)
+        self.batch_id = f"b-{self.number}"
+
+    def supply(self, quantity: int, batch_id: str | None = None) -> None:
+        """A batch's stock."""
+        assert self.words(Unit(supply={batch_id or self.batch_id: quantity})) == ["done"]
+
+    def coupon(self, name: str, version: int = 1) -> Event:
+        """The event that issues a coupon."""
+        return issued(coupon=f"{name}-{self.number}").event(version)
+
+    def voided(self, name: str, version: int) -> Event:
+        return CouponVoided(
+            originator_id=f"coupon-{name}-{self.number}",
+            originator_version=version,
+            merchant_id="m",
+            actor="a",
+            request_id="r",
+            occurred_at=T0,
+            batch_id=self.batch_id,
+            user_id="u",
+            reason="r",
+        )
+
+    def request(self, name: str, body_hash: str = "") -> Request:
+        return Request("m", "a", f"{name}-{self.number}", body_hash)
+
+    def commit(self, *units: Unit) -> list[Verdict]:
+        with self.ledger.store.connection() as connection:
+            return commit_group(self.ledger.store, connection, units)
+
+    def words(self, *units: Unit) -> list[str]:
+        return [verdict.word for verdict in self.commit(*units)]
+
+
+@pytest.fixture
+def group(shared_ledger: Ledger) -> Group:
+    return Group(shared_ledger)
+
+
+def test_no_unit_is_no_verdict(group: Group) -> None:
+    assert group.commit() == []
+
+
+def test_a_units_events_lie_together_and_its_position_is_the_last(group: Group) -> None:
+    head = group.ledger.store.head()
+    verdicts = group.commit(
+        Unit([group.coupon("a"), group.coupon("b")]),
+        Unit([], group.request("nothing")),
+        Unit([group.coupon("c"), group.voided("c", 2)]),
+    )
+    assert [(verdict.word, verdict.position) for verdict in verdicts] == [
+        ("done", head + 2),
+        ("done", head),
+        ("done", head + 4),
+    ]
+    assert [entry.event.originator_id[7] for entry in whole_log(group.ledger.store)[head:]] == ["a", "b", "c", "c"]
+
+
+def test_every_verdict_in_one_group(group: Group) -> None:
+    group.supply(2)
+    group.supply(1, "full-" + group.batch_id)
+    group.commit(
+        Unit([group.coupon("old")], group.request("old", "body"), {"n": 1}, stock={"full-" + group.batch_id: 1}),
+        Unit(quota={(group.batch_id, "u"): (3, 3)}),
+    )
+    before = group.ledger.store.head()
+    units = {
+        "done": Unit([group.coupon("a")], group.request("a"), stock={group.batch_id: 1}),
+        "replayed": Unit([group.coupon("x1")], group.request("old", "body"), {"n": 2}),
+        "reused": Unit([group.coupon("x2")], group.request("old", "other"), {"n": 2}),
+        "exists": Unit([group.coupon("old")], group.request("x3")),
+        "conflict": Unit([group.voided("old", 3)], group.request("x4")),
+        "user_limit": Unit([group.coupon("x5")], group.request("x5"), quota={(group.batch_id, "u"): (1, 3)}),
+        "sold_out": Unit([group.coupon("x6")], group.request("x6"), stock={"full-" + group.batch_id: 1}),
+        "below_issued": Unit([group.coupon("x7")], group.request("x7"), supply={"full-" + group.batch_id: 0}),
+        "again": Unit([group.coupon("x8")], group.request("x8"), stock={group.batch_id: 2}),
+        "conflict of a read": Unit([group.coupon("x9")], group.request("x9"), reads={"coupon-nowhere": 1}),
+        "done too": Unit([group.coupon("b")], group.request("b"), quota={(group.batch_id, "v"): (1, 1)}),
+    }
+    verdicts = dict(zip(units, group.commit(*units.values()), strict=True))
+    assert {name: verdict.word for name, verdict in verdicts.items()} == {
+        name: {"conflict of a read": "conflict", "done too": "done"}.get(name, name) for name in units
+    }
+    assert (verdicts["replayed"].answer, verdicts["replayed"].position) == ({"n": 1}, before)
+    assert (verdicts["reused"].answer, verdicts["done"].answer) == (None, None)
+    streams = [entry.event.originator_id for entry in whole_log(group.ledger.store)[before:]]
+    assert streams == [f"coupon-a-{group.number}", f"coupon-b-{group.number}"]
+    answered = group.ledger.store.load((), [("m", f"{name}-{group.number}") for name in ("a", "b", "x8", "x9")])
+    assert {key for _, key in answered.answered} == {f"a-{group.number}", f"b-{group.number}"}
+
+
+def test_one_stale_stream_of_several_writes_none_of_them(group: Group) -> None:
+    group.commit(Unit([group.coupon("a")]), Unit([group.coupon("b"), group.voided("b", 2)]))
+    database = group.ledger.store.database
+    before = picture(database)
+    stale = Unit(
+        [group.voided("a", 2), group.voided("b", 2)],
+        group.request("stale"),
+        stock={group.batch_id: 1},
+        quota={(group.batch_id, "u"): (1, 1)},
+        supply={group.batch_id: 5},
+    )
+    assert group.words(stale) == ["conflict"]
+    assert picture(database) == before
+
+
+def test_a_batch_without_stock_has_none_to_give(group: Group) -> None:
+    assert group.words(Unit([group.coupon("a")], stock={group.batch_id: 1})) == ["sold_out"]
+
+
+def test_a_smaller_unit_gets_what_a_larger_one_before_it_could_not(group: Group) -> None:
+    group.supply(3)
+    two, also_two, one = (
+        Unit([group.coupon(f"{name}{n}") for n in range(take)], stock={group.batch_id: take})
+        for name, take in (("a", 2), ("b", 2), ("c", 1))
+    )
+    assert group.words(two, also_two, one) == ["done", "again", "again"]
+    assert group.words(also_two, one) == ["sold_out", "again"]
+    assert group.words(one) == ["done"]
+
+
+def test_a_user_limit_in_the_middle_of_a_group(group: Group) -> None:
+    def take(name: str, number: int, user_id: str = "u") -> Unit:
+        return Unit([group.coupon(name)], quota={(group.batch_id, user_id): (number, 3)})
+
+    assert group.words(take("a", 2), take("b", 2), take("c", 4), take("d", 1, "v")) == [
+        "done",
+        "again",
+        "user_limit",
+        "done",
+    ]
+    assert group.words(take("b", 2), take("c", 1)) == ["user_limit", "again"]
+
+
+def test_one_limit_of_several_refuses_the_whole_unit(group: Group) -> None:
+    group.supply(10)
+    quota = {(group.batch_id, user_id): (take, 2) for user_id, take in (("u", 1), ("v", 3), ("w", 1))}
+    unit = Unit([group.coupon("a")], stock={group.batch_id: 5}, quota=quota)
+    before = picture(group.ledger.store.database)
+    assert group.words(unit) == ["user_limit"]
+    assert picture(group.ledger.store.database) == before
+
+
+def test_an_answer_is_given_back_byte_for_byte(group: Group) -> None:
+    answer = {"text": 'a\u2028b \x00 é 😀 \\ "', "list": [1, None, True, {"deep": 2**53}], "": ""}
+    assert group.words(Unit([], group.request("a"), answer)) == ["done"]
+    assert group.commit(Unit([], group.request("a")))[0].answer == answer
+    loaded = group.ledger.store.load((), [("m", f"a-{group.number}")])
+    assert loaded.answered["m", f"a-{group.number}"].answer == answer
+
+
+def test_a_group_of_ten_thousand_events(group: Group) -> None:
+    head = group.ledger.store.head()
+    verdicts = group.commit(*(Unit([group.coupon(f"{n}-{m}") for m in range(100)]) for n in range(100)))
+    assert [verdict.position for verdict in verdicts] == [head + 100 * (n + 1) for n in range(100)]
+
+
+def test_the_last_wall_holds_when_the_guard_is_wrong(group: Group) -> None:
+    group.supply(1)
+    with (
+        psycopg.connect(group.ledger.store.database.url) as connection,
+        pytest.raises(psycopg.errors.CheckViolation, match="never_over_issued"),
+    ):
+        connection.execute(f'update "{group.ledger.store.database.schema}".batch_stock set issued = quantity + 1')
+
+
+# --- groups in a caller's transaction -------------------------------------------------------------------
+
+
+def settle(ledger: Ledger, *works: Any) -> list[Receipt | Refusal]:
+    with ledger.store.connection() as connection, connection.transaction():
+        return ledger.do_all(works, connection)
+
+
+def test_results_come_in_the_order_of_the_works(ledger: Ledger, shop: Shop) -> None:
+    batch_id = shop.batch(quantity=3, per_user_limit=None)
+
+    def issue(key: str, number: int) -> Any:
+        return use_cases.issue(shop.request(key), batch_id, ["u"] * number)
+
+    results = settle(ledger, issue("a", 2), issue("b", 2), issue("c", 1), issue("a", 2))
+    assert [type(result) for result in results] == [Receipt, SoldOut, Receipt, Receipt]
+    assert [result.replayed for result in results if isinstance(result, Receipt)] == [False, False, True]
+    assert_guards_equal_events(ledger.store.database)
+
+
+def test_works_on_one_stream_are_decided_one_after_the_other(ledger: Ledger, shop: Shop) -> None:
+    coupon_id = shop.coupon()
+    order = {"coupon_ids": [coupon_id]}
+    results = settle(
+        ledger,
+        use_cases.lock(shop.request(), "order-1", user_id="user-1", **order),
+        use_cases.unlock(shop.request(), "order-1", reason="cancelled", **order),
+        use_cases.lock(shop.request(), "order-2", user_id="user-1", **order),
+        use_cases.lock(shop.request(), "order-3", user_id="user-1", **order),
+    )
+    assert [type(result).__name__ for result in results] == ["Receipt", "Receipt", "Receipt", "CouponLocked"]
+    topics = [entry.event.TOPIC for entry in ledger.store.history(f"coupon-{coupon_id}")]
+    assert topics == ["coupon.issued", "coupon.locked", "coupon.unlocked", "coupon.locked"]
+
+
+def test_nothing_is_durable_before_the_caller_commits(ledger: Ledger, shop: Shop) -> None:
+    batch_id = shop.batch()
+    before = picture(ledger.store.database)
+    claim = use_cases.claim(shop.request("claim"), batch_id, "user-1")
+    with ledger.store.connection() as connection, connection.transaction(force_rollback=True):
+        assert isinstance(ledger.do_all([claim], connection)[0], Receipt)
+    assert picture(ledger.store.database) == before
+    assert ledger.do(claim).replayed is False
+
+
+def test_a_connection_of_the_callers_own_will_do(ledger: Ledger, shop: Shop) -> None:
+    claim = use_cases.claim(shop.request(), shop.batch(), "user-1")
+    with ledger.store.database.connect() as connection, connection.transaction():
+        assert isinstance(ledger.do_all([claim], connection)[0], Receipt)
+
+
+def test_work_for_nothing_takes_no_lock(ledger: Ledger, shop: Shop) -> None:
+    refused = use_cases.claim(shop.request(), "nowhere", "user-1")
+    with ledger.store.database.connect() as connection, connection.transaction():
+        assert isinstance(ledger.do_all([refused], connection)[0], Refusal)
+        locks = connection.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        )
+        assert locks.fetchone() == (0,)
+
+
+def test_a_stop_in_a_group_comes_after_the_claims_before_it_and_before_those_after(ledger: Ledger, shop: Shop) -> None:
+    batch_id = shop.batch(per_user_limit=None)
+    results = settle(
+        ledger,
+        use_cases.claim(shop.request(), batch_id, "u"),
+        use_cases.stop_batch(shop.request(), batch_id, reason="over"),
+        use_cases.claim(shop.request(), batch_id, "u"),
+    )
+    assert [type(result) for result in results] == [Receipt, Receipt, BatchNotOpen]
+    assert [entry.event.TOPIC for entry in whole_log(ledger.store)][-2:] == ["coupon.issued", "batch.stopped"]
+
+
+def test_a_smaller_quantity_in_a_group_never_meets_the_last_wall(ledger: Ledger, shop: Shop) -> None:
+    batch_id = shop.batch(quantity=2, per_user_limit=None)
+    shop.coupon(batch_id=batch_id)
+    results = settle(
+        ledger,
+        use_cases.change_quantity(shop.request(), batch_id, expected=2, target=1),
+        use_cases.claim(shop.request(), batch_id, "u"),
+    )
+    assert [type(result) for result in results] == [Receipt, SoldOut]
+
+
+def test_what_a_rolled_back_transaction_did_to_a_batch_is_not_remembered(ledger: Ledger, shop: Shop) -> None:
+    batch_id = shop.batch(start=False)
+    with ledger.store.connection() as connection, connection.transaction(force_rollback=True):
+        ledger.do_all([use_cases.start_batch(shop.request(), batch_id)], connection)
+        assert isinstance(ledger.do_all([use_cases.claim(shop.request(), batch_id, "u")], connection)[0], Receipt)
+    # The stop has the version that the start would have had, so the version alone does not tell them apart.
+    ledger.do(use_cases.stop_batch(shop.request(), batch_id, reason="over"))
+    with pytest.raises(BatchNotOpen):
+        ledger.do(use_cases.claim(shop.request(), batch_id, "u"))
+    assert_guards_equal_events(ledger.store.database)

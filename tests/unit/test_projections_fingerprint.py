@@ -1,0 +1,72 @@
+"""Whoever changes what a projection's rows are must raise its version, so that every ledger rebuilds it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ledger.events import EVENTS
+from projections import moves
+from projections.catalogue import PROJECTIONS
+from projections.moves import COUPON_EVENTS
+from projections.projection import Projection
+
+CONTRACT = Path(__file__).parents[1] / "contract" / "projections.json"
+
+
+def fingerprint(projection: Projection) -> str:
+    """A digest of the projection's file and of the moves that it folds, without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for module in (inspect.getmodule(type(projection)), moves):
+        assert module is not None
+        digest.update(_code(inspect.getsource(module)).encode())
+    return digest.hexdigest()
+
+
+def _code(source: str) -> str:
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    code = [re.sub(r"(^|\s)(#|--) .*|^    version = \d+$", "", line) for line in lines]
+    return re.sub(r"\s", "", "".join(code))
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+def test_a_changed_fold_has_a_new_version(projection: Projection) -> None:
+    kept = json.loads(CONTRACT.read_text())
+    now = {"version": projection.version, "sha256": fingerprint(projection)}
+    before = kept.get(projection.name, {"version": 0, "sha256": ""})
+    if now["sha256"] != before["sha256"]:
+        assert projection.version > before["version"], "the fold changed: raise its version"
+    assert now == before, f"write into {CONTRACT.name}: {json.dumps({projection.name: now})}"
+
+
+def test_the_contract_names_the_projections_of_this_release() -> None:
+    assert set(json.loads(CONTRACT.read_text())) == {projection.name for projection in PROJECTIONS}
+
+
+def test_a_comment_or_docstring_changes_no_fingerprint() -> None:
+    assert _code('def f(x):\n    """Says."""\n    return x  # why') == _code('"""File."""\ndef f(x):\n    return x')
+    assert _code("def f(x):\n    return x") != _code("def f(x):\n    return x + 1")
+
+
+def test_a_raised_version_alone_changes_no_fingerprint() -> None:
+    """So a fold that changed and a version that rose can be told apart."""
+    assert _code("class A:\n    version = 1\n    ddl = 1") == _code("class A:\n    version = 22\n    ddl = 1")
+
+
+def test_every_event_of_a_coupon_is_folded() -> None:
+    """A new coupon event must be given a meaning for the read models, or their rows are wrong."""
+    assert {event.TOPIC for event in COUPON_EVENTS} == {topic for topic in EVENTS if topic.startswith("coupon.")}
+
+
+def test_every_event_of_a_batch_is_folded_by_batch_balance() -> None:
+    [balance] = [projection for projection in PROJECTIONS if projection.name == "batch_balance"]
+    assert balance.topics >= {topic for topic in EVENTS if topic.startswith("batch.")}
