@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 from consumers.dead_letters import BROKEN_INSTALLATION, TRANSIENT, Connection, Record, bury
 from consumers.inputs import BusinessTime, Input, actor_of
 from ledger.application import Ledger
-from ledger.errors import Refusal
+from ledger.errors import LedgerError, Refusal
 from ledger.work import Receipt, Work
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ Partition = tuple[str, int]
 Dead = list[tuple[Record, Exception]]
 
 
-class TopicReplaced(Exception):
+class TopicReplaced(LedgerError):
     """A topic holds fewer messages than were consumed from it: it was made anew, or lost its end."""
 
 

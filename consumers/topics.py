@@ -13,6 +13,8 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
+from ledger.errors import LedgerError
+
 ISSUANCE = "coupons.issuance.v1"
 """Requests to issue one coupon to one user; the key is the user."""
 ORDERS = "orders.events.v1"
@@ -23,7 +25,7 @@ BROKERS_DEFAULT = -1
 """Replication as the cluster has it configured."""
 
 
-class TopicMismatch(Exception):
+class TopicMismatch(LedgerError):
     """A topic exists with another partition count than the ledger's contract says."""
 
 

@@ -168,6 +168,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
             polled: dict[Partition, Any] = {}
             try:
                 polled = consumer.poll(timeout_ms=POLL_MILLISECONDS)
+                _stay_a_member(consumer)
                 self._turn(consumer, polled)
             except (KafkaError, ServiceError) as error:
                 log.warning("%s: %s; the same messages come again in %.1f s", type(error).__name__, error, pause)
@@ -232,6 +233,18 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         while not stop.is_set() and time.monotonic() < until:
             time.sleep(min(0.1, pause))
         return min(2 * pause, LONGEST_BACK_OFF_SECONDS)
+
+
+def _stay_a_member(consumer: Any) -> None:
+    """Take up a join that kafka-python 3.0.12 began and forgot.
+
+    It joins anew when the leader's metadata changed. If the poll ends before that join does, the metadata counts as
+    seen and the join is never awaited: the consumer sends no heartbeats, is thrown out of its group, and reads on for
+    ever without knowing. A join in flight after a poll is always wanted, so asking for it again changes nothing else.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rebalance_in_progress():
+        coordinator.request_rejoin()
 
 
 def run_issuance(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:

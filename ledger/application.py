@@ -106,6 +106,7 @@ class Ledger:
         """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
         results: list[Receipt | Refusal | None] = [None] * len(works)
         snapshot = self._snapshot([work for work in works if work.load or fresh], connection)
+        cached_batch, cached_terms = partial(self._batch, connection), partial(self._terms_of, connection)
         units: dict[int, Unit] = {}
         for index, work in enumerate(works):
             answered = snapshot.answered.get((work.request.merchant_id, work.request.request_id))
@@ -116,8 +117,8 @@ class Ledger:
                 work.request.merchant_id,
                 work.request.at or snapshot.now,
                 snapshot.streams,
-                partial(self._batch, connection),
-                partial(self._terms_of, connection),
+                cached_batch,
+                cached_terms,
             )
             try:
                 decided = work.decide(loaded)

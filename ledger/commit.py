@@ -68,6 +68,7 @@ def commit_group(store: Store, connection: psycopg.Connection[Any], units: Seque
     """
     numbers, streams, versions, topics, states = [], [], [], [], []
     guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    reads: dict[tuple[str, int], list[str]] = defaultdict(list)
     to_stored_event = store.mapper.to_stored_event
     for number, unit in enumerate(units, 1):
         for event in unit.events:
@@ -78,6 +79,10 @@ def commit_group(store: Store, connection: psycopg.Connection[Any], units: Seque
             topics.append(stored.topic)
             states.append(stored.state)
         _add_guards(guards, number, unit)
+        for read in unit.reads.items():
+            reads[read].append(str(number))
+    for (stream, version), readers in reads.items():
+        guards["reads"].append({"stream": stream, "version": version, "units": " ".join(readers)})
     stream_lines = "\n".join(streams)
     if stream_lines.count("\n") != max(0, len(streams) - 1):
         raise ValueError("a stream id holds a line feed")
@@ -111,8 +116,6 @@ def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, unit: Unit
                 "answer": orjson.dumps(unit.answer).decode(),
             }
         )
-    for stream, version in unit.reads.items():
-        guards["reads"].append({"unit": number, "stream": stream, "version": version})
     for batch_id, take in unit.stock.items():
         guards["stock"].append({"unit": number, "batch_id": batch_id, "take": take})
     for (batch_id, user_id), (take, most) in unit.quota.items():

@@ -32,8 +32,7 @@ CLOCK_LIFE_SECONDS = 5
 """The database clock is carried on for so long before it is asked for again: two clocks drift apart."""
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_WAIT_SECONDS = 2.0
-POOL_WAITING_LIMIT = 256
-"""Callers that may wait for a connection; the next one is told to come back."""
+"""What bounds waiting for a connection. A bound on how many wait would keep psycopg_pool 3.3 from reconnecting."""
 NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
 SESSION_LIMITS = {
@@ -117,7 +116,6 @@ class _Datastore(PostgresDatastore):
             min_size=1,
             max_size=pool_size,
             timeout=POOL_WAIT_SECONDS,
-            max_waiting=POOL_WAITING_LIMIT,
             reconnect_timeout=1,
             open=False,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -188,7 +187,7 @@ def issue_by_message(request: Request, batch_id: str, user_id: str, *, channel: 
     def decide(loaded: Loaded) -> Unit | Receipt:
         for issued in loaded.streams.get(stream, ())[:1]:
             assert isinstance(issued, CouponIssued)
-            if (issued.merchant_id, issued.user_id) != (request.merchant_id, user_id):
+            if (issued.merchant_id, issued.user_id, issued.channel) != (request.merchant_id, user_id, channel):
                 raise IdempotencyKeyReused(request_id=request.request_id)
             return Receipt(_issued_answer(issued), 0, replayed=True)
         batch = loaded.issuing_batch(batch_id)
@@ -234,9 +233,9 @@ def _issue_unit(batch: Batch, events: Sequence[CouponIssued], answer: dict[str, 
     unit = Unit(events, request, answer, reads={batch.id: batch.version}, stock={batch.key: len(events)})
     most = batch.created.per_user_limit
     if most is not None:
-        unit.quota = {
-            (batch.key, user_id): (take, most) for user_id, take in Counter(event.user_id for event in events).items()
-        }
+        for event in events:
+            taken, _ = unit.quota.get((batch.key, event.user_id), (0, most))
+            unit.quota[batch.key, event.user_id] = (taken + 1, most)
     return unit
 
 

@@ -30,6 +30,7 @@ declare
     answers   text[] := array_fill(null::text, array[unit_count]);
     positions bigint[] := array_fill(null::bigint, array[unit_count]);
     head      bigint;
+    reader    integer;
     r         record;
 begin
     -- One writer at a time, until its commit is durable: insert order is commit order, which is what every follower
@@ -65,16 +66,15 @@ begin
     end loop;
     if guards ? 'reads' then
         for r in
-            select q.unit
-              from (select stream, max(version) as version
-                      from jsonb_to_recordset(guards->'reads') as q (stream text)
-                      left join lateral (select max(originator_version) as version from events
-                                          where originator_id = q.stream) s on true
-                     group by stream) now
-              join jsonb_to_recordset(guards->'reads') as q (unit int, stream text, version bigint) using (stream)
-             where now.version is distinct from q.version
+            select q.units
+              from jsonb_to_recordset(guards->'reads') as q (stream text, version bigint, units text)
+              left join lateral (select max(originator_version) as version from events
+                                  where originator_id = q.stream) s on true
+             where s.version is distinct from q.version
         loop
-            verdicts[r.unit] := coalesce(verdicts[r.unit], 'conflict');
+            foreach reader in array string_to_array(r.units, ' ')::int[] loop
+                verdicts[reader] := coalesce(verdicts[reader], 'conflict');
+            end loop;
         end loop;
     end if;
 

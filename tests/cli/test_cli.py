@@ -92,9 +92,12 @@ def test_migrate_twice_does_nothing_the_second_time(run: Run, database: Database
         connection.execute(f'drop schema "{database.schema}_cli" cascade')
 
 
-def test_ready_and_status_on_an_empty_ledger(run: Run) -> None:
+def test_an_empty_ledger_after_migration(run: Run) -> None:
+    assert run("migrate").returncode == 0
+    assert run("ready").returncode == 0
     status = json.loads(run("projections", "status", "--json").stdout)
-    assert isinstance(status, list)
+    assert {model["name"] for model in status} == {"coupon_status", "wallet", "batch_balance"}
+    assert all(model["lag_events"] == 0 for model in status)
     assert run("dead-letters", "list").stdout == "none\n"
     assert json.loads(run("dead-letters", "list", "--json").stdout) == []
     assert run("expire").stdout == "0 written down\n"

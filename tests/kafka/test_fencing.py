@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,22 @@ def test_workers_that_come_and_go_share_the_work(broker: Broker, ledger: Ledger,
     assert first.health().effects + second.health().effects == 2_500
     assert first.health().repeats + second.health().repeats == 0
     assert sql("select sum(next_offset)::int from kafka_offsets") == [(2_500,)]
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_join_that_outlasts_a_poll_is_not_forgotten(
+    broker: Broker, ledger: Ledger, monkeypatch: Any, attempt: int
+) -> None:
+    """Else the first worker reads on without being a member, and the second one gets all partitions."""
+    monkeypatch.setattr("consumers.worker.POLL_MILLISECONDS", 1)
+    quick = {"heartbeat_interval_ms": 200}
+    first, second = broker.worker(ledger, consumer=quick), broker.worker(ledger, consumer=quick)
+    with running(first):
+        wait_until(lambda: len(first.health().partitions) == 4, "the first has all partitions")
+        time.sleep(0.5)  # the leader's metadata arrives, and it joins again
+        with running(second):
+            wait_until(lambda: len(second.health().partitions) == 2, "they share the partitions")
+            assert len(first.health().partitions) == 2
 
 
 def test_a_database_that_cuts_its_sessions_loses_and_doubles_nothing(

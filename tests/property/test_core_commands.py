@@ -74,7 +74,7 @@ class CoreCommands(RuleBasedStateMachine):
     @initialize()
     def define_offers(self) -> None:
         self.templates = {}
-        for policy, rules in POLICIES.items():
+        for policy, limit, rules in zip(POLICIES, (None, 2), POLICIES.values(), strict=True):
             returns = ReturnPolicy(**rules, grace_days=GRACE.days)  # type: ignore[arg-type]
             terms = Terms(
                 benefit=Benefit(kind="amount_off", value_minor=500),
@@ -84,7 +84,7 @@ class CoreCommands(RuleBasedStateMachine):
             )
             receipt = self.ledger.do(use_cases.create_template(self.request(policy), name=policy, terms=terms))
             self.templates[policy] = receipt.answer["template_id"]
-            self.plan_batch(policy, quantity=6, limit=None, window=None, delay=0, lasting=200, start=True)
+            self.plan_batch(policy, quantity=6, limit=limit, window=None, delay=0, lasting=200, start=True)
             self.issue(0, ["ann", "bob", "ann"])
 
     def request(self, request_id: str, body: str = "same") -> Request:
@@ -122,10 +122,10 @@ class CoreCommands(RuleBasedStateMachine):
         asked.body = body
         return receipt
 
-    @rule(number=st.integers(0, 100), body=bodies)
+    @rule(number=st.integers(0, 30), body=bodies)
     def ask_again(self, number: int, body: str) -> None:
-        """Any earlier request: one that had its effect has it once, one that was refused is decided afresh."""
-        asked = self.asked[number % len(self.asked)]
+        """Any earlier request, the newest first: one that had its effect has it once, one that was refused is decided afresh."""
+        asked = self.asked[-1 - number % len(self.asked)]
         if asked.receipt is None:
             receipt = self.send(asked, body)
             if receipt is not None and asked.use_case in (use_cases.issue, use_cases.claim):
@@ -319,7 +319,7 @@ class CoreCommands(RuleBasedStateMachine):
 
     @rule(
         number=numbers,
-        end=st.sampled_from(["unlock", "confirm", "refund", "let it end"]),
+        end=st.sampled_from(["unlock", "confirm", "refund", "let it end", "late", "just in time"]),
         reason=st.sampled_from(sorted(POLICIES["generous"])),
     )
     def whole_order(self, number: int, end: str, reason: str) -> None:
@@ -327,12 +327,20 @@ class CoreCommands(RuleBasedStateMachine):
         self.lock([number], "holder", stranger=False)
         if end == "unlock":
             self.unlock([number], "holder")
-        elif end == "let it end":
-            self.wait_for_a_boundary(number, "lock_ends", early=False)
-        else:
+        if end in ("let it end", "late", "just in time"):
+            self.wait_for_a_boundary(number, "lock_ends", early=end == "just in time")
+        if end in ("confirm", "refund", "late", "just in time"):
             self.confirm([number], "holder")
         if end == "refund":
             self.give_back([number], "holder", reason)
+
+    @rule(number=numbers, user_id=users, stop=st.booleans())
+    def claim_and_repeat(self, number: int, user_id: str, stop: bool) -> None:
+        """A repeat finds its answer though the batch issues no more."""
+        self.claim(number, user_id)
+        if stop:
+            self.pause(number)
+        self.ask_again(int(stop), "same")
 
     @rule(number=numbers)
     def void(self, number: int) -> None:
