@@ -58,7 +58,7 @@ def scans(plan: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def explain(connection: psycopg.Connection[Any], query: str, parameters: Any) -> dict[str, Any]:
-    row: Any = connection.execute("explain (format json) " + query, parameters).fetchone()  # type: ignore[arg-type]
+    row: Any = connection.execute("explain (format json) " + query, parameters).fetchone()
     plan: dict[str, Any] = next(iter(row.values()))[0]["Plan"]
     return plan
 
@@ -72,7 +72,7 @@ def test_a_look_at_streams_uses_the_primary_keys(mode: str, streams: int, grown:
         "keys": [f"r-{n}" for n in range(1, streams + 1)],
     }
     with grown.connection() as connection:
-        connection.execute(f"set plan_cache_mode = {mode}")  # type: ignore[arg-type]
+        connection.execute(f"set plan_cache_mode = {mode}")
         plan = explain(connection, store_module._LOAD, parameters)
         connection.execute("reset plan_cache_mode")
     assert set(scans(plan)) == {"events", "requests"}

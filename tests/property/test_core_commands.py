@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -25,51 +20,28 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
 from ledger.coupon import Redemption
-from ledger.errors import Refusal
-from ledger.request import Request
 from ledger.store import Database, Store
 from ledger.terms import Benefit, ReturnPolicy, Terms
-from ledger.work import Receipt, Work
+from ledger.work import Receipt
 from tests.postgres.tools import assert_guards_equal_events
+from tests.property.asking import Asked, Asking
 from tests.property.fold import Fold
-from tests.property.model import GRACE, LOCK_TTL, POLICIES, BatchModel, CouponModel, Refused
-from tests.unit.specs import T0
-
-EXAMPLES = count(1)
+from tests.property.model import GRACE, LOCK_TTL, POLICIES, BatchModel, CouponModel
 
 numbers = st.integers(0, 3)
 users = st.sampled_from(["ann", "bob", "cy"])
 orders = st.sampled_from(["holder", "holder", "holder", "order-1", "order-2"])
 """``holder`` is the order that holds, or used, the first coupon chosen, so that most moves can go on."""
-bodies = st.sampled_from(["same", "another"])
 
 
-@dataclass
-class Asked:
-    """A request as it was sent, and the answer of the one time that it had its effect."""
-
-    use_case: Callable[..., Work]
-    arguments: dict[str, Any]
-    request_id: str
-    expect: Callable[[], None]
-    receipt: Receipt | None = None
-    body: str = ""
-
-
-class CoreCommands(RuleBasedStateMachine):
+class CoreCommands(Asking):
     """One merchant's batches, coupons and requests, in the model and in the ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__()
-        self.ledger = ledger
-        self.merchant_id = f"merchant-{next(EXAMPLES)}"
-        self.keys = count(1)
-        self.now = T0
+        super().__init__(ledger)
         self.batches: list[BatchModel] = []
         self.coupons: list[CouponModel] = []
-        self.asked: list[Asked] = []
         self.fold = Fold(ledger.store)
-        self.accepted: Counter[str] = Counter()
 
     @initialize()
     def define_offers(self) -> None:
@@ -86,65 +58,6 @@ class CoreCommands(RuleBasedStateMachine):
             self.templates[policy] = receipt.answer["template_id"]
             self.plan_batch(policy, quantity=6, limit=limit, window=None, delay=0, lasting=200, start=True)
             self.issue(0, ["ann", "bob", "ann"])
-
-    def request(self, request_id: str, body: str = "same") -> Request:
-        return Request(self.merchant_id, "test", request_id, body, self.now)
-
-    # --- asking ------------------------------------------------------------------------------------------
-
-    def ask(self, use_case: Callable[..., Work], expect: Callable[[], Any], **arguments: Any) -> Receipt | None:
-        """Send a new request: the ledger must do, or refuse, what the model does or refuses."""
-        asked = Asked(use_case, arguments, f"request-{next(self.keys)}", expect)
-        self.asked.append(asked)
-        return self.send(asked, "same")
-
-    def send(self, asked: Asked, body: str) -> Receipt | None:
-        try:
-            asked.expect()
-            due = "done"
-        except Refused as refused:
-            due = str(refused)
-        head = self.ledger.store.head()
-        try:
-            receipt: Receipt | None = self.ledger.do(
-                asked.use_case(self.request(asked.request_id, body), **asked.arguments)
-            )
-        except Refusal as refusal:
-            said, receipt = refusal.code(), None
-        else:
-            said = "replayed" if receipt and receipt.replayed else "done"
-        assert said == due
-        if receipt is None:
-            assert self.ledger.store.head() == head
-            return None
-        self.accepted[asked.use_case.__name__] += 1
-        asked.receipt = receipt
-        asked.body = body
-        return receipt
-
-    @rule(number=st.integers(0, 30), body=bodies)
-    def ask_again(self, number: int, body: str) -> None:
-        """Any earlier request, the newest first: one that had its effect has it once, one that was refused is decided afresh."""
-        asked = self.asked[-1 - number % len(self.asked)]
-        if asked.receipt is None:
-            receipt = self.send(asked, body)
-            if receipt is not None and asked.use_case in (use_cases.issue, use_cases.claim):
-                self.remember_coupons(asked, receipt)
-            return
-        head = self.ledger.store.head()
-        work = asked.use_case(self.request(asked.request_id, body), **asked.arguments)
-        if body == asked.body:
-            again = self.ledger.do(work)
-            assert (again.answer, again.position, again.replayed) == (
-                asked.receipt.answer,
-                asked.receipt.position,
-                True,
-            )
-        else:
-            with pytest.raises(Refusal) as caught:
-                self.ledger.do(work)
-            assert caught.value.code() == "idempotency_key_reused"
-        assert self.ledger.store.head() == head
 
     # --- batches -----------------------------------------------------------------------------------------
 
@@ -319,7 +232,7 @@ class CoreCommands(RuleBasedStateMachine):
 
     @rule(
         number=numbers,
-        end=st.sampled_from(["unlock", "confirm", "refund", "let it end", "late", "just in time"]),
+        end=st.sampled_from(["unlock", "confirm", "refund", "refund twice", "let it end", "late", "just in time"]),
         reason=st.sampled_from(sorted(POLICIES["generous"])),
     )
     def whole_order(self, number: int, end: str, reason: str) -> None:
@@ -329,9 +242,9 @@ class CoreCommands(RuleBasedStateMachine):
             self.unlock([number], "holder")
         if end in ("let it end", "late", "just in time"):
             self.wait_for_a_boundary(number, "lock_ends", early=end == "just in time")
-        if end in ("confirm", "refund", "late", "just in time"):
+        if end in ("confirm", "refund", "refund twice", "late", "just in time"):
             self.confirm([number], "holder")
-        if end == "refund":
+        for _ in range({"refund": 1, "refund twice": 2}.get(end, 0)):
             self.give_back([number], "holder", reason)
 
     @rule(number=numbers, user_id=users, stop=st.booleans())
@@ -394,7 +307,7 @@ LONG = settings.get_current_profile_name() == "long"
 
 @pytest.mark.timeout(0 if LONG else 120)
 def test_any_commands_in_any_order(ledger_for_all: Ledger) -> None:
-    profile = settings.get_profile("long") if LONG else settings(max_examples=120, stateful_step_count=40)
+    profile = settings.get_profile("long") if LONG else settings(max_examples=100, stateful_step_count=40)
     run_state_machine_as_test(
         lambda: CoreCommands(ledger_for_all),
         settings=settings(
