@@ -160,8 +160,8 @@ def _whole(value: int, least: int, most: int) -> bool:
 
 
 def _check_period(name: str, begin: datetime | None, end: datetime | None) -> None:
-    for moment in (begin, end):
+    for field, moment in ((f"{name}_from", begin), (f"{name}_until", end)):
         if moment is not None and (moment.tzinfo is None or not 1970 <= moment.year <= 9000):
-            raise InvalidPeriod(f"{name} times need a time zone and a year from 1970 to 9000", field=name)
+            raise InvalidPeriod(f"{field} needs a time zone and a year from 1970 to 9000", field=field)
     if begin is not None and end is not None and begin >= end:
-        raise InvalidPeriod(f"{name}_from must lie before {name}_until", field=name)
+        raise InvalidPeriod(f"{name}_from must lie before {name}_until", field=f"{name}_until")

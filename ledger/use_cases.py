@@ -14,7 +14,7 @@ from ledger.errors import IdempotencyKeyReused, InvalidField, InvalidQuantity, V
 from ledger.events import CouponExpired, CouponIssued
 from ledger.request import Request
 from ledger.template import Template
-from ledger.terms import Terms
+from ledger.terms import MONEY_LIMIT_MINOR, Terms
 from ledger.work import Loaded, Receipt, Work
 
 ISSUE_LIMIT = 1_000
@@ -265,6 +265,7 @@ def lock(
     """Hold coupons for an order, all or none (Try of TCC). Answers each coupon's ``lock_id`` and ``lock_ends_at``."""
     check_id("order_id", order_id)
     check_id("user_id", user_id)
+    _check_money("order_total_minor", order_total_minor)
     coupon_ids = _checked_coupon_ids(coupon_ids)
 
     def decide(loaded: Loaded) -> Unit:
@@ -301,6 +302,8 @@ def confirm(
 ) -> Work:
     """Spend the coupons that the paid order holds, all or none (Confirm of TCC). Answers the redemptions."""
     check_id("order_id", order_id)
+    _check_money("order_total_minor", order_total_minor)
+    _check_money("paid_minor", paid_minor)
     by_id = {redemption.coupon_id: redemption for redemption in redemptions}
     coupon_ids = _checked_coupon_ids([redemption.coupon_id for redemption in redemptions])
 
@@ -441,6 +444,11 @@ def _checked_coupon_ids(coupon_ids: Sequence[str]) -> list[str]:
     for id in coupon_ids:
         check_id("coupon_id", id)
     return sorted(coupon_ids)
+
+
+def _check_money(field: str, value: int | None) -> None:
+    if value is not None and not (type(value) is int and 0 <= value < MONEY_LIMIT_MINOR):
+        raise InvalidField(f"{field} is a whole number from 0 to below 10^12", field=field)
 
 
 def _check_reason(reason: str) -> None:

@@ -7,7 +7,6 @@ service the database clock's. Any connection of the ledger's roles will do.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Any, LiteralString, TypeVar, cast
 import psycopg
 from psycopg.rows import class_row
 
-from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, NotCaughtUp
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField
 
 WALLET_LIMIT = 200
 """Coupons on one page of a wallet."""
@@ -26,7 +25,6 @@ PAGE_LIMIT = 5_000
 STATES = ("PENDING", "UNUSED", "LOCKED", "USED", "EXPIRED", "VOIDED")
 START: tuple[datetime, str] = (datetime.min.replace(tzinfo=UTC), "")
 """The cursor before the first row of any page."""
-WAIT_POLL_SECONDS = 0.01
 
 Connection = psycopg.Connection[Any]
 RowT = TypeVar("RowT")
@@ -257,32 +255,9 @@ def ended_locks(
     )
 
 
-def wait_for(connection: Connection, position: int, timeout_seconds: float) -> None:
-    """Wait until every projection that is not FAULTED shows the log up to ``position``.
-
-    The connection must be in autocommit, to see others move. Raises ``NotCaughtUp`` after the timeout, or at once
-    when all are FAULTED.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        [answer] = _rows(connection, _Reached, "reached", position=position)
-        if answer.reached:
-            return
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or answer.all_faulted:
-            raise NotCaughtUp(position=position)
-        time.sleep(min(WAIT_POLL_SECONDS, remaining))
-
-
 def status(connection: Connection) -> list[ProjectionStatus]:
     """Where every projection stands."""
     return _rows(connection, ProjectionStatus, "status")
-
-
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    reached: bool
-    all_faulted: bool
 
 
 def _rows(connection: Connection, kind: type[RowT], name: str, **parameters: Any) -> list[RowT]:

@@ -78,12 +78,6 @@ select lock_ends_at, coupon_id, version, merchant_id, order_id, lock_id, valid_u
  order by lock_ends_at, coupon_id
  limit %(limit)s
 
--- name: reached
--- Whether every projection that runs has folded the log up to a position, and whether none does so any more.
-select coalesce(bool_and(position >= %(position)s) filter (where state = 'RUNNING'), false) as reached,
-       coalesce(bool_and(state = 'FAULTED'), false) as all_faulted
-  from projection_checkpoints
-
 -- name: status
 -- Where each projection stands; seconds are the age of the first event that it has not folded.
 select c.name, c.version, c.state, c.position, head.position - c.position as lag_events,

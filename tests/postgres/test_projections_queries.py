@@ -10,7 +10,7 @@ import pytest
 
 from ledger import use_cases
 from ledger.commit import commit_group
-from ledger.errors import InvalidField, NotCaughtUp
+from ledger.errors import InvalidField
 from ledger.store import Database
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
@@ -161,26 +161,6 @@ def test_balances_are_read_page_by_page(shop: Any, database: Database) -> None:
         assert queries.balances(connection, "merchant-1", after=first[-1].batch_id) == every[5:]
     assert sorted(row.batch_id for row in every if row.state == "RUNNING") == ids
     assert [row.state for row in every if row.batch_id not in ids] == ["DRAFT"]
-
-
-def test_waiting_ends_when_all_have_come_so_far(shop: Any, database: Database) -> None:
-    runner = Runner(database)
-    runner.catch_up()
-    shop.coupon("user-1")
-    head = shop.ledger.store.head()
-    with database.connect() as connection:
-        with pytest.raises(NotCaughtUp):
-            queries.wait_for(connection, head, 0.05)
-        thread = threading.Thread(target=runner.catch_up)
-        thread.start()
-        queries.wait_for(connection, head, 20)
-        thread.join(20)
-        queries.wait_for(connection, head, 0)
-
-
-def test_nobody_has_caught_up_before_the_first_runner(shop: Any, database: Database) -> None:
-    with database.connect() as connection, pytest.raises(NotCaughtUp):
-        queries.wait_for(connection, 0, 0)
 
 
 def test_status_tells_the_lag(shop: Any, database: Database) -> None:
