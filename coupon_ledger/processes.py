@@ -53,13 +53,14 @@ class Processes:
             if child.poll() is not None:
                 raise ProcessEnded(f"{name} ended with code {child.returncode}; see {self.logs / f'{name}.log'}")
 
-    def stop(self) -> None:
-        """Ask all to finish what they have in hand, then insist."""
-        for child in self.children.values():
+    def stop(self, *names: str) -> None:
+        """Ask these (all, when none is named) to finish what they have in hand, then insist."""
+        children = [self.children.pop(name) for name in names or list(self.children)]
+        for child in children:
             if child.poll() is None:
                 child.terminate()
         deadline = time.monotonic() + STOP_SECONDS
-        for child in self.children.values():
+        for child in children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

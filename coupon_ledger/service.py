@@ -24,6 +24,13 @@ class Service:
     url: str
     """Where the API answers."""
 
+    def go_live(self) -> None:
+        """End an import (docs/import.md): consumers decide by the database clock again, and the sweeper starts."""
+        self.processes.stop("issuance", "orders")
+        self.processes.start("issuance", "consume", "issuance", "--business-time", "database")
+        self.processes.start("orders", "consume", "orders", "--business-time", "database")
+        self.processes.start("sweeper", "expire", "--follow")
+
     def wait(self) -> None:
         """Return when a signal interrupts. Raises ``ProcessEnded`` when a process ends by itself."""
         while True:

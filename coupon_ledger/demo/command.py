@@ -57,6 +57,7 @@ def demo(settings: Settings, campaigns: str, exit_after: bool, state: Path) -> N
             if not agree:
                 raise FiguresDiffer("figures differ, see above")
             return
+        running.go_live()
         click.echo("It stays up until Ctrl-C.")
         running.wait()
 
@@ -125,11 +126,12 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     console = Console(stderr=True)
     if not console.is_terminal:
         finished: set[tuple[str, int]] = set()
+        started = time.monotonic()
 
         def tell(step: str, done: int, total: int) -> None:
             if done >= total and (step, total) not in finished:
                 finished.add((step, total))
-                click.echo(f"{step}: {done:,}", err=True)
+                click.echo(f"{time.monotonic() - started:5.0f} s  {step}: {done:,}", err=True)
 
         yield tell
         return

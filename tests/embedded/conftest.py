@@ -6,17 +6,11 @@ import os
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-with warnings.catch_warnings():
-    # kafka-python reads its schemas by a function that Python 3.11 calls deprecated (3.13 no longer does).
-    warnings.simplefilter("ignore")
-    import kafka  # noqa: F401
 
 from coupon_ledger.embedded.guard import Record, read_record
 

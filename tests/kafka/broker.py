@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-with warnings.catch_warnings():
-    # kafka-python reads its schemas by a function that Python 3.11 calls deprecated (3.13 no longer does).
-    warnings.simplefilter("ignore")
-    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from consumers.inputs import ISSUANCE, Input
 from consumers.messages import Wire, encode
