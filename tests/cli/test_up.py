@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ENDING_SECONDS = 20
+CREATE_KEY = ["keys", "create", "--merchant", "m", "--role", "auditor", "--name", "n"]
 
 
 @pytest.fixture
