@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from api import keys
 from consumers.inputs import ISSUANCE, ORDERS
@@ -89,9 +89,11 @@ def _play(running: Service, ledger: Ledger, campaign_ids: list[int] | None, memo
         running.processes.check()
         figures = reconcile(ledger, batch_ids, campaign_ids)
     seconds = time.monotonic() - started
-    table = Table("figure", "ledger", "data set", "", title="A grocer's year")
+    table = Table(
+        "figure", Column("ledger", justify="right"), Column("data set", justify="right"), "", title="A grocer's year"
+    )
     for figure in figures:
-        table.add_row(figure.name, str(figure.ledger), str(figure.data_set), "ok" if figure.ok else "DIFFERS")
+        table.add_row(figure.name, f"{figure.ledger:,}", f"{figure.data_set:,}", "ok" if figure.ok else "DIFFERS")
         for place in figure.differences:
             table.add_row(f"  {place}", "", "", "")
     Console(soft_wrap=True).print(table)
