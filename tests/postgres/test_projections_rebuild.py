@@ -137,9 +137,7 @@ def test_writes_and_the_runner_go_on(shop: Any, database: Database, batch_id: st
             for _ in range(4):
                 for projection in PROJECTIONS:
                     assert rebuild(database, projection).same is True
-        head = shop.ledger.store.head()
-        with database.connect() as connection:
-            queries.wait_for(connection, head, 20)
+        Runner(database).catch_up()  # waits for the runner that leads
     finally:
         stop.set()
         runner.join(20)
