@@ -32,6 +32,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "limit_request_line": 4_094,
             "limit_request_field_size": 8_190,
             "proc_name": "coupon-ledger",
+            # One socket for all of a user's servers would let one of them be told what was meant for another.
+            "control_socket_disable": True,
         }
         for name, value in options.items():
             self.cfg.set(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -10,8 +11,10 @@ from typing import Any
 import click
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+WIDTH_IN_FILES = 200
+"""Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")
 
 
@@ -24,10 +27,10 @@ def show_rows(rows: Sequence[Any], as_json: bool, columns: Sequence[str] = ()) -
         click.echo("none")
         return
     columns = columns or [field.name for field in fields(rows[0])]
-    table = Table(*(name.replace("_", " ") for name in columns))
+    table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*(_cell(getattr(row, name)) for name in columns))
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
 
 
 def show_record(row: Any, as_json: bool) -> None:
