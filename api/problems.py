@@ -39,7 +39,7 @@ class IdempotencyKeyRequired(RequestError):
 
 
 class IdempotencyKeyInvalid(RequestError):
-    """An idempotency key is 1 to 255 printable ASCII characters."""
+    """An idempotency key is 1 to 255 printable ASCII characters without a space."""
 
 
 class BadCursor(RequestError):

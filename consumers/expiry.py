@@ -89,9 +89,9 @@ def _groups(ledger: Ledger) -> Iterator[int]:
 def _after_lock(lock: queries.EndedLock, now: datetime) -> Work:
     """Expire the coupon if its time is over too, else let it go as of the end of the lock."""
     if lock.valid_until <= now:
-        return use_cases.expire(Request(lock.merchant_id, ACTOR, f"expiry {lock.coupon_id}"), lock.coupon_id)
+        return use_cases.expire(Request(lock.merchant_id, ACTOR, f" expiry {lock.coupon_id}"), lock.coupon_id)
     request = Request(
-        lock.merchant_id, ACTOR, f"lock_ended {lock.coupon_id} {lock.lock_id}", at=lock.lock_ends_at.astimezone(UTC)
+        lock.merchant_id, ACTOR, f" lock_ended {lock.coupon_id} {lock.lock_id}", at=lock.lock_ends_at.astimezone(UTC)
     )
     return use_cases.unlock(
         request, lock.order_id, coupon_ids=[lock.coupon_id], reason="lock_ended", lock_id=lock.lock_id
@@ -99,7 +99,7 @@ def _after_lock(lock: queries.EndedLock, now: datetime) -> Work:
 
 
 def _expiry(coupon: queries.DueCoupon) -> Unit:
-    request = Request(coupon.merchant_id, ACTOR, "expiry")
+    request = Request(coupon.merchant_id, ACTOR, " expiry")
     return use_cases.expired_unit(
         request,
         coupon.coupon_id,

@@ -50,12 +50,16 @@ def run_cli(arguments: list[str]) -> int:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _fail(f"a command is needed, see {error.ctx.command_path if error.ctx else ''} --help", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except InvalidInput as error:
         return _fail(error.detail, 2)
     except LedgerError as error:
         return _fail(f"{error.detail} ({error.code()})", 1)
+    except psycopg.errors.UndefinedTable as error:
+        return _fail(f"{str(error).splitlines()[0]}: run coupon-ledger migrate", 1)
     except (EmbeddedServerError, psycopg.Error, KafkaError) as error:
         return _fail(str(error) or type(error).__name__, 1)
 

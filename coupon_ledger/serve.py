@@ -29,7 +29,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "threads": self.settings.http_threads,
             "graceful_timeout": 10,
             "keepalive": 30,
-            "limit_request_line": 4_094,
+            "limit_request_line": 8_190,  # above the API's own limit, so that the API answers with its problem
             "limit_request_field_size": 8_190,
             "proc_name": "coupon-ledger",
             # One socket for all of a user's servers would let one of them be told what was meant for another.

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from consumers.topics import ensure_topics
-from coupon_ledger.processes import Processes, running, wait_until_ready
+from coupon_ledger.embedded.guard import read_record
+from coupon_ledger.processes import ProcessEnded, Processes, running, wait_until_ready
 from coupon_ledger.servers import prepare, servers
 from coupon_ledger.settings import Settings
 
@@ -23,12 +24,14 @@ class Service:
     processes: Processes
     url: str
     """Where the API answers."""
+    embedded: tuple[str, ...]
+    """The embedded servers that it stands on."""
 
     def go_live(self) -> None:
         """End an import (docs/import.md): consumers decide by the database clock again, and the sweeper starts."""
         self.processes.stop("issuance", "orders")
-        self.processes.start("issuance", "consume", "issuance", "--business-time", "database")
-        self.processes.start("orders", "consume", "orders", "--business-time", "database")
+        self.processes.start("issuance", "consume", "issuance", "--business-time", "live")
+        self.processes.start("orders", "consume", "orders", "--business-time", "live")
         self.processes.start("sweeper", "expire", "--follow")
 
     def wait(self) -> None:
@@ -36,6 +39,10 @@ class Service:
         while True:
             time.sleep(0.5)
             self.processes.check()
+            for name in self.embedded:
+                record = read_record(self.settings.state / f"{name}.pid")
+                if record is None or not record.server_lives:
+                    raise ProcessEnded(f"{name} ended; see {self.settings.state / f'{name}.log'}")
 
 
 @contextmanager
@@ -54,7 +61,8 @@ def service(settings: Settings, *, sweeper: bool = True) -> Iterator[Service]:
                 processes.start("sweeper", "expire", "--follow")
             url = f"http://{resolved.http_bind}"
             wait_until_ready(url, processes)
-            yield Service(resolved, processes, url)
+            given = {"postgres": settings.database_url, "kafka": settings.kafka_bootstrap}
+            yield Service(resolved, processes, url, tuple(name for name, address in given.items() if address is None))
 
 
 def _free_bind(bind: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.store import APP_ROLE, Database
@@ -24,6 +26,7 @@ class Settings(BaseSettings):
     kafka_bootstrap: str | None = Field(
         default=None,
         validation_alias="KAFKA_BOOTSTRAP",
+        pattern=r"^\s*[^\s,:]+:[0-9]{1,5}(\s*,\s*[^\s,:]+:[0-9]{1,5})*\s*$",
         description="Kafka bootstrap servers, host:port separated by commas; without it an embedded broker is used.",
     )
     schema_: str = Field(
@@ -41,12 +44,13 @@ class Settings(BaseSettings):
         pattern=r"^[a-zA-Z0-9._-]{0,100}$",
         description="Put before every topic name, so that several ledgers can share a cluster.",
     )
-    business_time: Literal["database", "message"] = Field(
-        default="database",
+    business_time: Literal["live", "message"] = Field(
+        default="live",
         description="Which clock decides in consumers: the database's (live), or each message's time (import).",
     )
     http_bind: str = Field(
         default="127.0.0.1:8080",
+        pattern=r"^[^\s:]+:[0-9]{1,5}$",
         description="Address that the API listens on.",
     )
     http_workers: int = Field(
@@ -67,6 +71,16 @@ class Settings(BaseSettings):
         le=100,
         description="Most PostgreSQL connections of each process.",
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_conninfo(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                conninfo_to_dict(url)
+            except ProgrammingError as error:
+                raise ValueError(f"not a PostgreSQL URL: {str(error).strip()}") from None
+        return url
 
     def database(self, role: str = APP_ROLE) -> Database:
         """Where the ledger lives, for sessions of this role."""

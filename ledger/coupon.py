@@ -71,6 +71,7 @@ class Coupon(Aggregate):
     order_id: str | None = None
     lock_id: str | None = None
     lock_ends_at: datetime | None = None
+    locked_total_minor: int | None = None
     redemption_id: str | None = None
     returned_redemption_id: str | None = None
     used_order_id: str | None = None
@@ -115,13 +116,7 @@ class Coupon(Aggregate):
         if state == "LOCKED" and self.order_id == order_id:
             return
         self._refuse_unless(state, "UNUSED")
-        if order_total_minor is not None and order_total_minor < terms.min_spend_minor:
-            raise NotApplicable(
-                "the order is below the coupon's minimum spend",
-                coupon_id=self.key,
-                min_spend_minor=terms.min_spend_minor,
-                order_total_minor=order_total_minor,
-            )
+        self._check_total(terms, order_total_minor)
         ttl_seconds = terms.lock_ttl_seconds if ttl_seconds is None else ttl_seconds
         if not 1 <= ttl_seconds <= LOCK_TTL_LIMIT_SECONDS:
             raise InvalidField(f"ttl_seconds is from 1 to {LOCK_TTL_LIMIT_SECONDS}", field="ttl_seconds")
@@ -159,6 +154,10 @@ class Coupon(Aggregate):
         self._check_hold(order_id, lock_id)
         if state != "LOCKED":
             raise LockExpired(coupon_id=self.key, lock_ended_at=text_of(self.lock_ends_at))
+        if order_total_minor is None:
+            order_total_minor = self.locked_total_minor
+        self._check_total(terms, order_total_minor)
+        self._check_scope(terms, redemption)
         most = terms.benefit.most_minor(order_total_minor)
         if most is not None and redemption.discount_minor > most:
             raise NotApplicable(
@@ -260,6 +259,25 @@ class Coupon(Aggregate):
                 lock_id=self.lock_id,
                 reason=reason,
             )
+
+    def _check_total(self, terms: Terms, order_total_minor: int | None) -> None:
+        """The order's total must reach the minimum spend, and be known where the terms depend on it."""
+        if order_total_minor is None:
+            if terms.min_spend_minor or terms.benefit.percent_permyriad is not None:
+                raise NotApplicable("the coupon's terms need order_total_minor", coupon_id=self.key)
+        elif order_total_minor < terms.min_spend_minor:
+            raise NotApplicable(
+                "the order is below the coupon's minimum spend",
+                coupon_id=self.key,
+                min_spend_minor=terms.min_spend_minor,
+                order_total_minor=order_total_minor,
+            )
+
+    def _check_scope(self, terms: Terms, redemption: Redemption) -> None:
+        """Where the terms list products and the allocation names some, they must be of the list."""
+        named = {str(part["product_id"]) for part in redemption.allocation if part.get("product_id") is not None}
+        if terms.scope.products and (foreign := named.difference(terms.scope.products)):
+            raise NotApplicable("the coupon does not cover a product", coupon_id=self.key, product_id=min(foreign))
 
     def _check_hold(self, order_id: str, lock_id: str | None) -> None:
         if self.order_id is None:

@@ -235,6 +235,7 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
         aggregate.order_id = self.order_id
         aggregate.lock_id = self.lock_id
         aggregate.lock_ends_at = self.lock_ends_at
+        aggregate.locked_total_minor = self.order_total_minor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,11 @@ class Request:
     actor: str
     """Who is recorded as the doer: ``key:<key id>``, ``consumer:<group>``, ``job:<name>``."""
     request_id: str
-    """The caller's idempotency key: printable ASCII, at most 255 characters, unique within the merchant."""
+    """The caller's idempotency key: printable ASCII, at most 255 characters, unique within the merchant.
+
+    A key over HTTP has no space, a message's is its source, a space and its id, and a job's begins with a space: so
+    none of them can take another's.
+    """
     body_hash: str = ""
     """Digest of operation and body, without a space; the same key with another digest is refused."""
     at: datetime | None = None

@@ -10,6 +10,12 @@ from consumers import dead_letters as letters
 from coupon_ledger.commands.output import json_option, show_record, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
+from ledger.errors import Refusal
+
+
+class StillDead(Refusal):
+    """A message could have no effect again."""
+
 
 LISTED = ("id", "topic", "partition", "offset", "reason", "detail", "dead_at", "settlement", "attempts")
 
@@ -47,11 +53,15 @@ def show(settings: Settings, id: int, as_json: bool) -> None:
 @click.argument("ids", type=int, nargs=-1, required=True)
 @click.pass_obj
 def retry(settings: Settings, ids: tuple[int, ...]) -> None:
-    """Perform messages again; each is settled only if it has its effect now."""
+    """Perform messages again; each is settled only if it has its effect now. Exit code 1 if one stays dead."""
+    dead = 0
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
         for id in ids:
             letter = letters.retry(ledger, id, actor=_operator())
+            dead += letter.settlement is None
             click.echo(f"{id} {letter.settlement or f'still dead: {letter.reason}: {letter.detail}'}")
+    if dead:
+        raise StillDead(f"{dead} of {len(ids)} had no effect")
 
 
 @dead_letters.command()

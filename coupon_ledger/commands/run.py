@@ -56,8 +56,8 @@ def serve(settings: Settings) -> None:
 @click.argument("what", type=click.Choice(["issuance", "orders"]))
 @click.option(
     "--business-time",
-    type=click.Choice(["database", "message"]),
-    help="Which clock decides: the database's, or each message's time when history is imported.",
+    type=click.Choice(["live", "message"]),
+    help="Which clock decides: the database's (live), or each message's time when history is imported.",
 )
 @click.pass_obj
 def consume(settings: Settings, what: str, business_time: str | None) -> None:
@@ -71,7 +71,7 @@ def consume(settings: Settings, what: str, business_time: str | None) -> None:
             resolved.bootstrap_servers,
             stop,
             prefix=resolved.topic_prefix,
-            business_time="message" if (business_time or resolved.business_time) == "message" else "live",
+            business_time=business_time or resolved.business_time,
         )
 
 

@@ -102,7 +102,7 @@ def create_batches(system: Running, offers: Sequence[Offer]) -> BatchIds:
 def _create_group(system: Running, offers: Sequence[Offer], connection: psycopg.Connection[Any]) -> BatchIds:
     def request(step: str, offer: Offer) -> Request:
         at = offer.campaign.starts_at - PLANNED_BEFORE
-        return Request(system.merchant_id, ACTOR, f"demo {step} {_name(offer.key)}", at=at)
+        return Request(system.merchant_id, ACTOR, f" demo {step} {_name(offer.key)}", at=at)
 
     def perform(works: Iterable[Work]) -> list[dict[str, Any]]:
         return [_answer(result) for result in system.ledger.do_all(list(works), connection)]

@@ -35,6 +35,8 @@ def run(database: Database) -> Run:
 @pytest.mark.parametrize(
     "arguments",
     [
+        (),
+        ("dead-letters",),
         ("nonsense",),
         ("consume", "nothing"),
         ("keys", "create", "--merchant", "m"),
@@ -54,11 +56,27 @@ def test_bad_usage_is_one_line_and_exit_code_2(run: Run, arguments: tuple[str, .
     assert result.stderr.count("\n") == 1
 
 
-def test_a_wrong_setting_is_one_line_and_exit_code_2(run: Run) -> None:
-    result = run("keys", "list", COUPON_LEDGER_HTTP_WORKERS="many")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("COUPON_LEDGER_HTTP_WORKERS", "many"),
+        ("COUPON_LEDGER_HTTP_BIND", "nonsense"),
+        ("DATABASE_URL", "garbage"),
+        ("KAFKA_BOOTSTRAP", "garbage"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(run: Run, variable: str, value: str) -> None:
+    result = run("keys", "list", **{variable: value})
     assert result.returncode == 2
-    assert "COUPON_LEDGER_HTTP_WORKERS" in result.stderr or "http_workers" in result.stderr
+    assert variable.removeprefix("COUPON_LEDGER_").lower() in result.stderr.lower()
     assert result.stderr.count("\n") == 1
+
+
+def test_a_ledger_that_is_not_migrated_says_what_to_do(run: Run) -> None:
+    result = run("keys", "list", COUPON_LEDGER_SCHEMA="never_migrated")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "coupon-ledger migrate" in result.stderr
 
 
 def test_an_unreachable_database_is_one_line_and_exit_code_1(run: Run) -> None:

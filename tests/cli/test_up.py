@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from coupon_ledger.embedded.guard import read_record
+
 ENDING_SECONDS = 20
 CREATE_KEY = ["keys", "create", "--merchant", "m", "--role", "auditor", "--name", "n"]
 
@@ -79,6 +81,16 @@ def test_it_answers_and_leaves_nothing_behind(
     assert len(left_over(state)) > 8
     command.send_signal(number)
     command.wait(ENDING_SECONDS)
+    assert_all_end(state)
+
+
+@pytest.mark.parametrize("server", ["postgres", "kafka"])
+def test_it_ends_when_a_server_ends(up: tuple[subprocess.Popen[str], str], state: Path, server: str) -> None:
+    command, _ = up
+    record = read_record(state / f"{server}.pid")
+    assert record is not None
+    os.kill(record.server_pid, signal.SIGKILL)
+    assert command.wait(ENDING_SECONDS) == 1
     assert_all_end(state)
 
 

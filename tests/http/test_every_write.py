@@ -81,8 +81,8 @@ def test_a_refusal_does_not_use_up_the_key(operator, scene, shop):
 
 
 def test_a_quoted_key_is_the_bare_one(operator, scene):
-    first = operator.post("/v1/templates", scene.template(), key='say "hi" \\').ok(201)
-    quoted = operator.post("/v1/templates", scene.template(), key='"say \\"hi\\" \\\\"')
+    first = operator.post("/v1/templates", scene.template(), key='say-"hi"-\\').ok(201)
+    quoted = operator.post("/v1/templates", scene.template(), key='"say-\\"hi\\"-\\\\"')
     assert quoted.ok(201) == first
     assert quoted.headers["Idempotent-Replayed"] == "true"
 
@@ -101,8 +101,8 @@ def test_a_key_has_a_form(operator, scene, ledger):
     assert ledger.store.head() == 0
 
 
-def test_a_key_may_be_any_printable_ascii(operator, scene):
-    for key in ["x", "x" * 255, '"' + "x" * 255 + '"', "a b~!", "6e1c-0f"]:
+def test_a_key_may_be_any_printable_ascii_without_a_space(operator, scene):
+    for key in ["x", "x" * 255, '"' + "x" * 255 + '"', "a-b~!", "6e1c-0f"]:
         operator.post("/v1/templates", scene.template(), key=key).ok(201)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ledger import errors, events, use_cases
 from ledger.coupon import Redemption
 from ledger.events import Event
-from ledger.terms import Benefit, ReturnPolicy, Terms
+from ledger.terms import Benefit, ReturnPolicy, Scope, Terms
 from tests.unit.specs import (
     BATCH,
     COUPON,
@@ -96,6 +96,12 @@ def confirm(order: str = "order-1", at: datetime = T0, discount: int = 500, **ar
     return Command(use_cases.confirm, {"order_id": order, "redemptions": [redemption], **arguments}, at)
 
 
+def confirm_line(product: str) -> Command:
+    line = {"line_id": "1", "product_id": product, "discount_minor": 500}
+    redemption = Redemption(coupon_id=COUPON, discount_minor=500, allocation=[line])
+    return Command(use_cases.confirm, {"order_id": "order-1", "redemptions": [redemption]}, T0)
+
+
 def unlock(order: str = "order-1", at: datetime = T0, **arguments: Any) -> Command:
     return Command(
         use_cases.unlock, {"order_id": order, "coupon_ids": [COUPON], "reason": "cancelled", **arguments}, at
@@ -137,6 +143,7 @@ GRACE = policy(order_cancelled="restore_with_grace", grace_days=3)
 STATED = Terms(benefit=benefit(kind="order_stated", max_discount_minor=700), currency="EUR")
 PERCENT = Terms(benefit=benefit(kind="percent_off", percent_permyriad=1_250), currency="EUR")
 SPLIT = Terms(benefit=TERMS.benefit, currency="EUR", merchant_share_permyriad=3_333)
+SCOPED = Terms(benefit=TERMS.benefit, currency="EUR", scope=Scope(products=("tea",)))
 LEAST = Terms(benefit=TERMS.benefit, currency="EUR", min_spend_minor=2_000)
 ALLOCATED = Redemption(
     coupon_id=COUPON,
@@ -183,6 +190,7 @@ LOCK_STORIES = [
     Story("somebody else's coupon, expired", EXPIRED, lock(user_id="user-2"), errors.NotOwner),
     Story("below the least spend", with_terms(LEAST), lock(order_total_minor=1_999), errors.NotApplicable,
           facts={"min_spend_minor": 2_000, "order_total_minor": 1_999}),
+    Story("of an unknown total, with a least spend", with_terms(LEAST), lock(), errors.NotApplicable),
     Story("at the least spend", with_terms(LEAST), lock(order_total_minor=2_000), [locked()]),
     Story("an unknown coupon", [], lock(), errors.CouponNotFound),
     Story("another merchant's coupon", FRESH, Command(use_cases.lock, lock().arguments, merchant_id="merchant-2"),
@@ -225,8 +233,12 @@ CONFIRM_STORIES = [
           [on_coupon(events.CouponUsed, discount_minor=13)]),
     Story("more than the percentage", with_terms(PERCENT, hold()), confirm(discount=14, order_total_minor=101),
           errors.NotApplicable),
-    Story("a percentage of an unknown total", with_terms(PERCENT, hold()), confirm(discount=14),
-          [on_coupon(events.CouponUsed)]),
+    Story("a percentage of an unknown total", with_terms(PERCENT, hold()), confirm(discount=14), errors.NotApplicable),
+    Story("below the least spend", with_terms(LEAST, hold()), confirm(order_total_minor=1_999), errors.NotApplicable),
+    Story("of an unknown total, with a least spend", with_terms(LEAST, hold()), confirm(), errors.NotApplicable),
+    Story("of products in scope", with_terms(SCOPED, hold()), confirm_line("tea"), [on_coupon(events.CouponUsed)]),
+    Story("of a product out of scope", with_terms(SCOPED, hold()), confirm_line("car"), errors.NotApplicable,
+          facts={"product_id": "car"}),
     Story("funders share it, the platform takes the remainder", with_terms(SPLIT, hold()), confirm(),
           [on_coupon(events.CouponUsed, merchant_funded_minor=166, platform_funded_minor=334)]),
     Story("the allocation is kept", HELD, confirm(redemptions=[ALLOCATED]),
