@@ -81,8 +81,8 @@ def _header(name: str, description: str, *, required: bool = False, **schema: An
 IDEMPOTENCY_KEY = _header(
     "Idempotency-Key",
     "The caller's own name for this write, unique within the merchant: 1 to 255 printable ASCII characters without a"
-    " space, bare or as a quoted string. The same key with the same method, path and body has one effect and one answer, for ever;"
-    " with others it is refused.",
+    " space, bare or as a quoted string. The same key with the same method, path and body has one effect and one"
+    " answer, for ever; with others it is refused.",
     required=True,
     pattern=r'^(?:[!#-~][!-~]{0,254}|"(?:[!#-\[\]-~]|\\["\\]){1,255}")$',
 )
