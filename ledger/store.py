@@ -1,7 +1,9 @@
-"""The event store: the ``eventsourcing`` library's recorder on PostgreSQL, opened with our role and schema.
+"""The event store: a table of the ``eventsourcing`` library's shape, opened with our role and schema.
 
-Reading streams and the log is the library's; writing goes through ``commit_group`` (migrations/0003), because the
-library's own insert commits one caller at a time. Events are stored as readable JSON under explicit topics.
+The library's recorder reads it as its own (a test holds that); it gives us the pool and the mapper. Our reads bring
+several streams, earlier answers and the clock in one round trip, and writing goes through ``commit_group``
+(migrations/0003), because the library's own insert commits one caller at a time. Events are stored as readable JSON
+under explicit topics.
 """
 
 from __future__ import annotations

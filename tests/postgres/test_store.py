@@ -236,3 +236,14 @@ def test_a_view_shows_the_log_to_people(ledger: Ledger, shop: Shop) -> None:
             " from event_log order by position desc limit 1"
         ).fetchone()
     assert row == {"stream": f"coupon-{coupon_id}", "version": 1, "topic": "coupon.issued", "user_id": "user-1"}
+
+
+def test_the_librarys_recorder_reads_the_log_as_its_own(ledger: Ledger, shop: Any) -> None:
+    """Whatever is built on the library, its projections and its tools, finds our events."""
+    coupon_id = shop.coupon()
+    store = ledger.store
+    [stored] = store.recorder.select_events(f"coupon-{coupon_id}")
+    assert store.mapper.to_domain_event(stored) == store.history(f"coupon-{coupon_id}")[0].event
+    positions = [notification.id for notification in store.recorder.select_notifications(start=1, limit=100)]
+    assert positions == list(range(1, store.head() + 1))
+    assert store.recorder.max_notification_id() == store.head()
