@@ -15,15 +15,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumers.inputs import ISSUANCE
+from consumers.inputs import ISSUANCE, ORDERS
 from ledger.application import Ledger
 from ledger.store import Database
 from tests.conftest import Shop
 from tests.kafka.broker import Broker, consume, issue, wait_until
+from tests.kafka.test_orders import created, paid
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 CHECKOUT = Path(__file__).parents[2]
 COUPONS = "select count(*), count(distinct payload->>'user_id') from event_log where topic = 'coupon.issued'"
+HELD_AND_USED = (
+    "select topic, count(*), count(distinct stream) from event_log"
+    " where topic in ('coupon.locked', 'coupon.used') group by topic order by topic"
+)
 OFFSET = "select coalesce(sum(next_offset), 0)::int from kafka_offsets"
 WAITS_FOR_TABLE = "select 1 from pg_locks where not granted and relation = 'dead_letters'::regclass"
 WAITS_FOR_LOG = "select 1 from pg_locks where not granted and locktype = 'advisory' and objid = 'events'::regclass::oid"
@@ -32,13 +37,14 @@ WAITS_FOR_LOG = "select 1 from pg_locks where not granted and locktype = 'adviso
 # it also knows no committed offset, so every process is offered every message again. Our offsets are the group's.
 CHILD = """
 import sys
-from consumers.worker import run_issuance, stop_on_signals
+from consumers import worker
 from ledger.application import Ledger
 from ledger.store import Database, Store
-url, schema, bootstrap, prefix, group, number, most = sys.argv[1:]
+run, url, schema, bootstrap, prefix, group, number, most = sys.argv[1:]
 ledger = Ledger(Store(Database(url, schema)))
 consumer = {"group_id": f"{group}-{number}", "max_poll_records": int(most)}
-run_issuance(ledger, bootstrap, stop_on_signals(), prefix=prefix, group=group, consumer=consumer)
+run = getattr(worker, run)
+run(ledger, bootstrap, worker.stop_on_signals(), prefix=prefix, group=group, consumer=consumer)
 ledger.close()
 """
 
@@ -47,11 +53,11 @@ Spawn = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def spawn(broker: Broker, database: Database) -> Iterator[Spawn]:
-    """Starts processes that consume the test's issuance topic."""
+    """Starts processes that consume the test's topic of issuance, or of orders."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def start(most: int = 1_000) -> subprocess.Popen[bytes]:
-        words = [database.url, database.schema, broker.bootstrap, broker.prefix, broker.group, str(len(children))]
+    def start(most: int = 1_000, run: str = "run_issuance") -> subprocess.Popen[bytes]:
+        words = [run, database.url, database.schema, broker.bootstrap, broker.prefix, broker.group, str(len(children))]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "ignore"}
         children.append(subprocess.Popen([sys.executable, "-c", CHILD, *words, str(most)], env=environment))
         return children[-1]
@@ -95,6 +101,31 @@ def test_killed_between_effects_and_commit(
     again = consume(broker.worker(ledger, group=f"{broker.group}-anew"), 31).health()
     assert (again.effects, again.repeats, again.dead) == (0, 30, 1)
     assert sql(COUPONS) == [(30, 30)]
+
+
+def test_an_orders_consumer_killed_between_effects_and_commit(
+    broker: Broker, database: Database, ledger: Ledger, shop: Shop, sql: Sql, spawn: Spawn
+) -> None:
+    """The locks and uses of a poll stand in two groups of one transaction: none may remain, then each once."""
+    coupons = [shop.coupon() for _ in range(8)]
+    wires = []
+    for number, coupon in enumerate(coupons):
+        wires += [created(f"o-{number}", coupon), paid(f"o-{number}", coupon)]
+    broker.send(ORDERS.topic, [*wires, wires[0]._replace(value=b"poison")], partition=0)
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
+        holder.execute("lock table dead_letters in share mode")
+        child = spawn(run="run_orders")
+        wait_until(lambda: sql(WAITS_FOR_TABLE), "the consumer waits after its effects")
+        kill(child)
+    assert (sql(HELD_AND_USED), sql(OFFSET)) == ([], [(0,)])
+    child = spawn(run="run_orders")
+    wait_until(lambda: sql(OFFSET) == [(17,)], "all are taken")
+    finish(child)
+    once = [("coupon.locked", 8, 8), ("coupon.used", 8, 8)]
+    assert sql(HELD_AND_USED) == once
+    again = consume(broker.worker(ledger, ORDERS, group=f"{broker.group}-anew"), 17).health()
+    assert (again.effects, again.repeats, again.dead) == (0, 16, 1)
+    assert sql(HELD_AND_USED) == once
 
 
 def test_killed_before_effects_and_after_commit(
