@@ -1,7 +1,7 @@
 """Units of work, and group commit: many callers, one transaction.
 
 A save that commits by itself costs one flush an event and does not grow with callers. So callers hand in units, and
-one committer a process writes all that wait in one statement (migrations/0003_commit_group.sql). It never lingers:
+one committer a process writes all that wait in one statement (migrations/0008_commit_group.sql). It never lingers:
 an idle ledger commits a lone unit at once. Each unit gets its own verdict.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
@@ -54,41 +54,46 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a unit; the words are those of migrations/0003_commit_group.sql."""
+    """What became of a unit; the words are those of migrations/0008_commit_group.sql."""
 
     word: str
     position: int
     answer: dict[str, Any] | None
 
 
-def commit_group(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:
+def commit_group(
+    store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit], *, refusals_likely: bool = False
+) -> list[Verdict]:
     """Write the units that pass, in the connection's transaction, and say of each what became of it.
 
-    Only units that ``independent`` allows may share a group.
+    Only units that ``independent`` allows may share a group. ``refusals_likely`` spares writing a group that would be
+    undone to find out whom to refuse; it changes no verdict.
     """
     numbers, streams, versions, topics, states = [], [], [], [], []
     guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     reads: dict[tuple[str, int], list[str]] = defaultdict(list)
+    ends: list[int] = []
     to_stored_event = store.mapper.to_stored_event
     for number, unit in enumerate(units, 1):
         for event in unit.events:
             stored = to_stored_event(event)
             numbers.append(str(number))
-            streams.append(str(stored.originator_id))
+            streams.append(stored.originator_id)
             versions.append(str(stored.originator_version))
             topics.append(stored.topic)
             states.append(stored.state)
-        _add_guards(guards, number, unit)
-        for read in unit.reads.items():
+        ends.append(len(states) if unit.events else 0)
+        _add_guards(guards, number, ends[-1], unit)
+        for read in (*_written_further(unit.events), *unit.reads.items()):
             reads[read].append(str(number))
     for (stream, version), readers in reads.items():
         guards["reads"].append({"stream": stream, "version": version, "units": " ".join(readers)})
     stream_lines = "\n".join(streams)
     if stream_lines.count("\n") != max(0, len(streams) - 1):
         raise ValueError("a stream id holds a line feed")
-    cursor = connection.cursor(row_factory=dict_row)
+    cursor = connection.cursor(row_factory=tuple_row)
     rows = cursor.execute(
-        "select * from commit_group(%s, %s, %s, %s, %s, %s, %s)",
+        "select * from commit_group(%s, %s, %s, %s, %s, %s, %s, %s)",
         (
             " ".join(numbers),
             stream_lines,
@@ -97,19 +102,32 @@ def commit_group(store: Store, connection: psycopg.Connection[Any], units: Seque
             b"\n".join(states).decode(),
             len(units),
             orjson.dumps(guards).decode(),
+            refusals_likely,
         ),
         prepare=True,
     ).fetchall()
-    return [
-        Verdict(row["verdict"], row["position"], orjson.loads(row["answer"]) if row["answer"] else None) for row in rows
-    ]
+    if rows[0][0] == 0:
+        head = rows[0][3]
+        return [Verdict("done", head + end, None) for end in ends]
+    return [Verdict(word, position, orjson.loads(answer) if answer else None) for _, word, answer, position in rows]
 
 
-def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, unit: Unit) -> None:
+def _written_further(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
+    """Streams that these events continue, at the versions before them."""
+    begun = set()
+    for event in events:
+        if event.originator_id not in begun:
+            begun.add(event.originator_id)
+            if event.originator_version > 1:
+                yield event.originator_id, event.originator_version - 1
+
+
+def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, end: int, unit: Unit) -> None:
     if unit.request is not None:
         guards["requests"].append(
             {
                 "unit": number,
+                "ends": end,
                 "merchant_id": unit.request.merchant_id,
                 "request_id": unit.request.request_id,
                 "body_hash": unit.request.body_hash,
@@ -127,9 +145,12 @@ def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, unit: Unit
 def commit_all(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:
     """The verdicts of any units, in as few groups as they allow."""
     verdicts: list[Verdict] = []
+    refused = False
     while len(verdicts) < len(units):
         rest = units[len(verdicts) :]
-        verdicts += commit_group(store, connection, rest[: independent(rest)])
+        group = commit_group(store, connection, rest[: independent(rest)], refusals_likely=refused)
+        refused = any(verdict.word != "done" for verdict in group)
+        verdicts += group
     return verdicts
 
 

@@ -76,7 +76,7 @@ def test_no_role_of_the_service_writes_the_log_past_its_function(role: str, used
 
 
 def test_only_the_app_role_commits(used: Database) -> None:
-    may_not(Database(used.url, used.schema, PROJECTOR_ROLE), "select commit_group('', '', '', '', '', 0, '{}')")
+    may_not(Database(used.url, used.schema, PROJECTOR_ROLE), "select commit_group('', '', '', '', '', 0, '{}', false)")
 
 
 @pytest.mark.parametrize("statement", REWRITES)
