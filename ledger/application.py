@@ -26,6 +26,7 @@ from ledger.errors import (
     Unavailable,
     UserLimitReached,
 )
+from ledger.grouping import Grouping
 from ledger.request import Request
 from ledger.store import AnsweredRequest, Snapshot, Store
 from ledger.template import Template
@@ -35,6 +36,8 @@ from ledger.work import Loaded, Receipt, Work, fold
 ATTEMPTS = 12
 """How often work is decided again after somebody else moved the same stream."""
 CACHED_OBJECTS = 10_000
+READ_LIMIT = 256
+"""Callers whose streams are read in one statement."""
 
 Connection = psycopg.Connection[Any]
 
@@ -45,8 +48,11 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._committer = Committer(store)
+        self._reader: Grouping[Sequence[Work], Snapshot] = Grouping("reader", self._read, READ_LIMIT)
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
+        # Batches whose stock is looked at before a commit, for it was used up when last seen.
+        self._sold_out: OrderedDict[str | None, None] = OrderedDict()
         # Batches and templates that a caller's transaction wrote: it may yet roll back, so they are not kept.
         self._unsettled: set[str] = set()
         # When a hot batch changes, one caller reads it again while the others wait, instead of all at once.
@@ -54,6 +60,7 @@ class Ledger:
 
     def close(self) -> None:
         """Commit what waits and let go of the database."""
+        self._reader.close()
         self._committer.close()
         self.store.close()
 
@@ -63,7 +70,7 @@ class Ledger:
         Raises the ``Refusal`` of the rule that says no, or a ``ServiceError`` after which the same request may be
         sent again.
         """
-        result = self._attempt([work], None, lambda units: [self._committer.commit(unit) for unit in units])[0]
+        result = self._attempt([work], None, lambda units: [self._committer.ask(unit) for unit in units])[0]
         if isinstance(result, Refusal):
             raise result
         return result
@@ -104,49 +111,95 @@ class Ledger:
         fresh: bool,
     ) -> list[Receipt | Refusal | None]:
         """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
+        looked_at = [work for work in works if fresh or self._looks_first(work)]
+        snapshot = self._snapshot(looked_at, connection)
+        for batch_id, (_, version) in snapshot.stock.items():
+            if batch_id in self._batches and self._batches[batch_id].version != version:
+                self._forget([batch_id])
         results: list[Receipt | Refusal | None] = [None] * len(works)
-        snapshot = self._snapshot([work for work in works if work.load or fresh], connection)
-        cached_batch, cached_terms = partial(self._batch, connection), partial(self._terms_of, connection)
         units: dict[int, Unit] = {}
         for index, work in enumerate(works):
-            answered = snapshot.answered.get((work.request.merchant_id, work.request.request_id))
-            if answered:
-                results[index] = _replay(work.request, answered)
-                continue
-            loaded = Loaded(
-                work.request.merchant_id,
-                work.request.at or snapshot.now,
-                snapshot.streams,
-                cached_batch,
-                cached_terms,
-            )
-            try:
-                decided = work.decide(loaded)
-            except Refusal as refusal:
-                # What was cached may be old, or the request a repeat that had its effect: look before saying no.
-                self._forget(loaded.from_cache)
-                results[index] = refusal if work.load or fresh else None
-                continue
-            if isinstance(decided, Receipt):
-                results[index] = decided
-            else:
+            decided = self._decide(work, snapshot, connection)
+            if isinstance(decided, Unit):
                 units[index] = decided
+            elif isinstance(decided, Receipt) or fresh or self._looks_first(work):
+                results[index] = decided
+            # Otherwise it was refused by what was cached, which may be old, or is a repeat of what had its effect.
         for (index, unit), verdict in zip(units.items(), commit(list(units.values())), strict=True):
-            results[index] = _result(works[index], unit, verdict)
+            results[index] = self._result(works[index], unit, verdict)
             if connection is not None and verdict.word == "done":
                 streams = {event.originator_id for event in unit.events}
                 self._unsettled.update(stream for stream in streams if not stream.startswith("coupon-"))
-            if results[index] is None:
-                self._forget(stream.removeprefix("batch-") for stream in unit.reads)
         return results
+
+    def _decide(self, work: Work, snapshot: Snapshot, connection: Connection | None) -> Unit | Receipt | Refusal:
+        if answered := snapshot.answered.get((work.request.merchant_id, work.request.request_id)):
+            return _replay(work.request, answered)
+        loaded = Loaded(
+            work.request.merchant_id,
+            work.request.at or snapshot.now,
+            snapshot.streams,
+            partial(self._batch, connection),
+            partial(self._terms_of, connection),
+        )
+        try:
+            decided = work.decide(loaded)
+        except Refusal as refusal:
+            self._forget(loaded.from_cache)
+            return refusal
+        if isinstance(decided, Unit):
+            for key, (take, most) in decided.quota.items():
+                if snapshot.quota.get(key, 0) + take > most:
+                    return UserLimitReached(batch_id=work.issues_from)
+            for batch_id, take in decided.stock.items():
+                if batch_id in snapshot.stock and snapshot.stock[batch_id][0] < take:
+                    return SoldOut(batch_id=batch_id)
+        return decided
+
+    def _result(self, work: Work, unit: Unit, verdict: Verdict) -> Receipt | Refusal | None:
+        """What a verdict means; ``None`` when the work must be decided again."""
+        if verdict.word == "done":
+            if work.issues_from in self._sold_out:
+                self._sold_out.pop(work.issues_from, None)
+            return Receipt(unit.answer, verdict.position)
+        if verdict.word == "replayed":
+            return Receipt(verdict.answer or {}, verdict.position, replayed=True)
+        if verdict.word == "reused":
+            return IdempotencyKeyReused(request_id=work.request.request_id)
+        if verdict.word == "user_limit":
+            return UserLimitReached(batch_id=work.issues_from)
+        if verdict.word == "sold_out":
+            _remember(self._sold_out, work.issues_from, None)
+            return SoldOut(batch_id=work.issues_from)
+        if verdict.word == "below_issued":
+            return QuantityConflict("more coupons are already issued than the target")
+        if verdict.word in ("conflict", "exists", "again"):
+            self._forget(stream.removeprefix("batch-") for stream in unit.reads)
+            return None
+        raise LedgerError(f"commit_group answered {verdict.word!r}")
+
+    def _looks_first(self, work: Work) -> bool:
+        """Whether the work's streams, or the stock it takes from, are read before it is decided."""
+        return work.issues_from is None or work.issues_from in self._sold_out
 
     def _snapshot(self, works: Sequence[Work], connection: Connection | None) -> Snapshot:
         if not works:
-            return Snapshot(self.store.now(connection), {}, {})
+            return Snapshot(self.store.now(connection), {}, {}, {}, {})
+        return self._reader.ask(works) if connection is None else self._load(works, connection)
+
+    def _read(self, questions: Sequence[Sequence[Work]]) -> Sequence[Snapshot]:
+        """One snapshot for all who ask at once: each finds its own streams and requests in it."""
+        return [self._load([work for works in questions for work in works])] * len(questions)
+
+    def _load(self, works: Sequence[Work], connection: Connection | None = None) -> Snapshot:
         return self.store.load(
             [stream for work in works for stream in work.streams],
             [(work.request.merchant_id, work.request.request_id) for work in works],
             connection,
+            # A caller's transaction may itself raise the stock before it takes from it.
+            shares=()
+            if connection
+            else {(work.issues_from, user) for work in works if work.issues_from for user in work.issues_to},
         )
 
     def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
@@ -179,25 +232,6 @@ class Ledger:
     def _forget(self, batch_ids: Iterable[str]) -> None:
         for batch_id in batch_ids:
             self._batches.pop(batch_id, None)
-
-
-def _result(work: Work, unit: Unit, verdict: Verdict) -> Receipt | Refusal | None:
-    """What a verdict means; ``None`` when the work must be decided again."""
-    if verdict.word == "done":
-        return Receipt(unit.answer, verdict.position)
-    if verdict.word == "replayed":
-        return Receipt(verdict.answer or {}, verdict.position, replayed=True)
-    if verdict.word == "reused":
-        return IdempotencyKeyReused(request_id=work.request.request_id)
-    if verdict.word == "user_limit":
-        return UserLimitReached(batch_id=next(iter(unit.stock), None))
-    if verdict.word == "sold_out":
-        return SoldOut(batch_id=next(iter(unit.stock), None))
-    if verdict.word == "below_issued":
-        return QuantityConflict("more coupons are already issued than the target")
-    if verdict.word in ("conflict", "exists", "again"):
-        return None
-    raise LedgerError(f"commit_group answered {verdict.word!r}")
 
 
 def _replay(request: Request, answered: AnsweredRequest) -> Receipt | Refusal:

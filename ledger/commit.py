@@ -7,11 +7,8 @@ an idle ledger commits a lone unit at once. Each unit gets its own verdict.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +17,9 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
+from ledger.errors import OutcomeUnknown, Unavailable
 from ledger.events import Event
+from ledger.grouping import Grouping
 from ledger.request import Request
 from ledger.store import Store
 
@@ -29,9 +27,6 @@ GROUP_LIMIT = 256
 """Units that one transaction takes from waiting callers."""
 GROUP_EVENT_LIMIT = 5_000
 """Events that a group carries, unless one unit alone has more: about a second's work and some ten megabytes."""
-QUEUE_LIMIT = 4_096
-"""Units that may wait; the next caller is told to come back."""
-ANSWER_WAIT_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -78,7 +73,7 @@ def commit_group(
         for event in unit.events:
             stored = to_stored_event(event)
             numbers.append(str(number))
-            streams.append(stored.originator_id)
+            streams.append(event.originator_id)
             versions.append(str(stored.originator_version))
             topics.append(stored.topic)
             states.append(stored.state)
@@ -178,90 +173,29 @@ def independent(units: Sequence[Unit]) -> int:
     return len(units)
 
 
-class Committer:
-    """One thread that commits what waiting callers hand in, a group at a time."""
+class Committer(Grouping[Unit, Verdict]):
+    """Commits what waiting callers hand in, a group at a time.
+
+    ``ask`` raises ``Unavailable`` when nothing was written, and ``OutcomeUnknown`` when the connection was lost while
+    committing.
+    """
 
     def __init__(self, store: Store) -> None:
+        super().__init__("committer", self._commit, GROUP_LIMIT)
         self._store = store
-        self._waiting: queue.Queue[tuple[Unit, Future[Verdict]] | None] = queue.Queue(QUEUE_LIMIT)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._refused = False
 
-    def commit(self, unit: Unit) -> Verdict:
-        """Wait until the unit is settled.
-
-        Raises ``QueueFull`` at once when too many wait, ``Unavailable`` when nothing was written, and
-        ``OutcomeUnknown`` when the connection was lost while committing.
-        """
-        future: Future[Verdict] = Future()
-        with self._lock:  # so that nothing is put behind the end of the queue
-            if self._closed:
-                raise Unavailable("the ledger is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-                self._thread.start()
-            try:
-                self._waiting.put_nowait((unit, future))
-            except queue.Full:
-                raise QueueFull() from None
-        try:
-            return future.result(ANSWER_WAIT_SECONDS)
-        except TimeoutError:
-            raise OutcomeUnknown() from None
-
-    def close(self) -> None:
-        """Commit what waits, then end the thread."""
-        with self._lock:
-            if not self._closed and self._thread is not None:
-                self._waiting.put(None)
-            self._closed = True
-        if self._thread is not None:
-            self._thread.join(ANSWER_WAIT_SECONDS)
-
-    def _run(self) -> None:
-        held: list[tuple[Unit, Future[Verdict]]] = []
-        open_ = True
-        while open_ or held:
-            if not held:
-                first = self._waiting.get()
-                if first is None:
-                    return
-                held.append(first)
-            while open_ and len(held) < GROUP_LIMIT:
-                try:
-                    item = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if item is None:
-                    open_ = False
-                else:
-                    held.append(item)
-            count = independent([unit for unit, _ in held])
-            self._settle(held[:count])
-            held = held[count:]
-
-    def _settle(self, group: list[tuple[Unit, Future[Verdict]]]) -> None:
+    def _commit(self, units: Sequence[Unit]) -> Sequence[Verdict | Exception]:
+        group = units[: independent(units)]
         try:
             with self._store.connection() as connection:
-                verdicts = commit_group(self._store, connection, [unit for unit, _ in group])
-        except Exception as error:  # every caller must get an answer, whatever went wrong
-            self._settle_failure(group, error)
-            return
-        for (_, future), verdict in zip(group, verdicts, strict=True):
-            future.set_result(verdict)
-
-    def _settle_failure(self, group: list[tuple[Unit, Future[Verdict]]], error: Exception) -> None:
-        if len(group) > 1 and isinstance(error, psycopg.Error | ValueError | TypeError):
-            # The statement was refused as a whole and wrote nothing: one unit may be to blame, so each goes alone.
-            for item in group:
-                self._settle([item])
-            return
-        answer: Exception = error
-        if isinstance(error, Unavailable) and isinstance(error.__cause__, psycopg.OperationalError):
-            answer = error if _wrote_nothing(error.__cause__) else OutcomeUnknown()
-        for _, future in group:
-            future.set_exception(answer)
+                verdicts = commit_group(self._store, connection, group, refusals_likely=self._refused)
+        except Unavailable as error:
+            cause = error.__cause__
+            known = not isinstance(cause, psycopg.OperationalError) or _wrote_nothing(cause)
+            return [error if known else OutcomeUnknown()] * len(group)
+        self._refused = any(verdict.word != "done" for verdict in verdicts)
+        return verdicts
 
 
 def _wrote_nothing(error: psycopg.OperationalError) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -137,11 +137,17 @@ class AnsweredRequest:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one read saw: streams, earlier answers by (merchant, request id), and the database clock."""
+    """What one read saw."""
 
     now: datetime
+    """By the database clock."""
     streams: dict[str, list[Event]]
     answered: dict[tuple[str, str], AnsweredRequest]
+    """Earlier answers, by merchant and request id."""
+    stock: dict[str, tuple[int, int]]
+    """What the batches asked about may still issue, and the version of their streams."""
+    quota: dict[tuple[str, str], int]
+    """What users asked about got of a batch, by batch and user id."""
 
 
 class Store:
@@ -182,22 +188,39 @@ class Store:
         streams: Sequence[str],
         requests: Sequence[tuple[str, str]] = (),
         connection: psycopg.Connection[Any] | None = None,
+        *,
+        shares: Collection[tuple[str, str]] = (),
     ) -> Snapshot:
-        """Whole streams, earlier answers to requests (merchant, request id), and the clock, in one round trip."""
+        """Whole streams, earlier answers to requests (merchant, request id), and the clock, in one round trip.
+
+        ``shares`` asks for the stock of batches and the quota of users: (batch id, user id).
+        """
         if connection is None:
             with self.connection() as pooled:
-                return self.load(streams, requests, pooled)
+                return self.load(streams, requests, pooled, shares=shares)
         merchants, keys = [merchant for merchant, _ in requests], [key for _, key in requests]
         cursor = connection.cursor(row_factory=tuple_row, binary=True)
         clock, *rows = cursor.execute(
-            _LOAD, {"streams": list(streams), "merchants": merchants, "keys": keys}, prepare=True
+            _LOAD,
+            {
+                "streams": list(streams),
+                "merchants": merchants,
+                "keys": keys,
+                "batches": [batch_id for batch_id, _ in shares],
+                "users": [user_id for _, user_id in shares],
+            },
+            prepare=True,
         )
         now = clock[-1].astimezone(UTC)
         self._clock = (time.monotonic(), now)
-        snapshot = Snapshot(now, {stream: [] for stream in streams}, {})
+        snapshot = Snapshot(now, {stream: [] for stream in streams}, {}, {}, {})
         for kind, id, number, text, state, _ in rows:
             if kind == "event":
                 snapshot.streams[id].append(self.mapper.decode(id, number, text, state))
+            elif kind == "stock":
+                snapshot.stock[id] = (number, int(text))
+            elif kind == "quota":
+                snapshot.quota[id, text] = number
             else:
                 body_hash, _, answer = state.partition(b" ")
                 snapshot.answered[id, text] = AnsweredRequest(body_hash.decode(), orjson.loads(answer), number)
@@ -241,13 +264,26 @@ select originator_id, originator_version, topic, state, notification_id, recorde
   from events where originator_id = %s order by originator_version
 """
 
-# The clock, then earlier answers, then events in the order of their streams.
+# The clock, what batches have left (and their version) and users have got, earlier answers, then events in the order of
+# their streams. Each look-up is lateral, so that a plan made while a table was small never reads the whole of it.
 _LOAD = """
 select 'clock', '', 0::bigint, '', null::bytea, clock_timestamp()
 union all
-select 'answer', r.merchant_id, r.position, r.request_id, convert_to(r.body_hash || ' ' || r.answer, 'utf8'), null
+select 'stock', batch_id, quantity - issued, v.version::text, null, null
+  from batch_stock
+ cross join lateral (select max(originator_version) as version from events
+                      where originator_id = 'batch-' || batch_id) v
+ where batch_id = any(%(batches)s::text[])
+union all
+select 'quota', batch_id, s.issued, user_id, null, null
+  from unnest(%(batches)s::text[], %(users)s::text[]) as q (batch_id, user_id)
+ cross join lateral (select issued from user_quota s
+                      where s.batch_id = q.batch_id and s.user_id = q.user_id limit 1) s
+union all
+select 'answer', q.merchant_id, r.position, q.request_id, convert_to(r.body_hash || ' ' || r.answer, 'utf8'), null
   from unnest(%(merchants)s::text[], %(keys)s::text[]) as q (merchant_id, request_id)
-  join requests r using (merchant_id, request_id)
+ cross join lateral (select * from requests r
+                      where r.merchant_id = q.merchant_id and r.request_id = q.request_id limit 1) r
 union all
 (select 'event', originator_id, originator_version, topic, state, null
    from events where originator_id = any(%(streams)s::text[]) order by originator_id, originator_version)

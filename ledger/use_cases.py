@@ -157,7 +157,7 @@ def issue(request: Request, batch_id: str, user_ids: Sequence[str], *, channel: 
         answer = {"batch_id": batch_id, "coupons": [_issued_answer(event) for event in events]}
         return _issue_unit(batch, events, answer, request)
 
-    return Work(request, tuple(f"coupon-{id}" for id in ids), decide, load=False)
+    return Work(request, tuple(f"coupon-{id}" for id in ids), decide, batch_id, user_ids)
 
 
 def claim(request: Request, batch_id: str, user_id: str, *, channel: str = "claim") -> Work:
@@ -171,7 +171,7 @@ def claim(request: Request, batch_id: str, user_id: str, *, channel: str = "clai
         events = _issued(request, loaded.now, batch, [id], [user_id], channel)
         return _issue_unit(batch, events, _issued_answer(events[0]), request)
 
-    return Work(request, (f"coupon-{id}",), decide, load=False)
+    return Work(request, (f"coupon-{id}",), decide, batch_id, [user_id])
 
 
 def issue_by_message(request: Request, batch_id: str, user_id: str, *, channel: str) -> Work:
@@ -194,7 +194,7 @@ def issue_by_message(request: Request, batch_id: str, user_id: str, *, channel: 
         events = _issued(request, loaded.now, batch, [id], [user_id], channel)
         return _issue_unit(batch, events, {}, None)
 
-    return Work(request, (stream,), decide, load=False)
+    return Work(request, (stream,), decide, batch_id, [user_id])
 
 
 def _check_new(request: Request, loaded: Loaded, ids: Sequence[str]) -> None:

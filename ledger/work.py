@@ -27,8 +27,10 @@ class Work:
     """The streams that it writes."""
     decide: Callable[[Loaded], Unit | Receipt]
     """From what was loaded to the unit to commit; or the answer it had before, or a refusal."""
-    load: bool = True
-    """False when the streams are new by construction; then the commit finds out if they are not."""
+    issues_from: str | None = None
+    """The batch whose coupons it issues. Their streams are new, so nothing is read first: the commit finds out."""
+    issues_to: Sequence[str] = ()
+    """The users who get them."""
 
 
 @dataclass(frozen=True, slots=True)

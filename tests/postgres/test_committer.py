@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ledger import commit, store, use_cases
+from ledger import grouping, store, use_cases
 from ledger.application import Ledger
 from ledger.commit import Committer, Unit
 from ledger.errors import BatchNotOpen, LedgerError, OutcomeUnknown, QueueFull, Unavailable
@@ -114,7 +114,7 @@ def test_a_reply_lost_after_the_commit_is_found_under_the_same_key(
 def test_a_reply_that_never_comes_is_not_waited_for_longer_than_a_caller_may_wait(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "ANSWER_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(grouping, "ANSWER_WAIT_SECONDS", 0.3)
     with Wire(database.url) as wire:
         ledger = Ledger(Store(replace(database, url=wire.url)))
         shop = Shop(ledger)
@@ -174,7 +174,7 @@ def test_every_backend_is_ended_and_the_next_requests_are_answered(ledger: Ledge
 def test_a_full_queue_says_so_at_once(
     database: Database, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(grouping, "QUEUE_LIMIT", 3)
     ledger = Ledger(Store(database))
     shop = Shop(ledger)
     with blocked_behind_one(ledger, shop, callers) as (_, first):
@@ -202,7 +202,7 @@ def test_closing_settles_what_waits_and_refuses_what_comes_after(
         while not ledger._committer._closed:
             threading.Event().wait(0.01)
         with pytest.raises(Unavailable, match="closed"):
-            ledger._committer.commit(Unit())
+            ledger._committer.ask(Unit())
     closing.join(10)
     assert not closing.is_alive()
     assert [type(outcome(future)) for future in [first, *waiting]] == [Receipt] * 281
@@ -215,7 +215,7 @@ def test_a_committer_that_never_ran_is_closed_too(ledger: Ledger) -> None:
     committer.close()
     committer.close()
     with pytest.raises(Unavailable, match="closed"):
-        committer.commit(Unit())
+        committer.ask(Unit())
 
 
 def test_a_unit_that_cannot_be_written_does_not_fail_its_neighbours(
@@ -230,7 +230,7 @@ def test_a_unit_that_cannot_be_written_does_not_fail_its_neighbours(
         "no json": Unit([], shop.request(), {"answer": object()}),
     }
     with blocked_behind_one(ledger, shop, callers) as (_, first):
-        bad = [callers.submit(committer.commit, unit) for unit in poison.values()]
+        bad = [callers.submit(committer.ask, unit) for unit in poison.values()]
         batch_id = next(iter(ledger._batches))
         good = [callers.submit(ledger.do, use_cases.claim(shop.request(), batch_id, f"user-{n}")) for n in range(20)]
         enqueued(ledger, 25)
@@ -268,6 +268,6 @@ def test_claims_that_wait_behind_a_stop_are_refused_in_the_log_too(
 def test_a_committer_never_lingers(database: Database) -> None:
     own = Store(database)
     committer = Committer(own)
-    assert committer.commit(Unit([issued(coupon="c").event(1)])).word == "done"
+    assert committer.ask(Unit([issued(coupon="c").event(1)])).word == "done"
     committer.close()
     own.close()

@@ -58,7 +58,7 @@ def test_new_streams_are_not_loaded_first() -> None:
         use_cases.issue(REQUEST, "b", ["u"]),
         use_cases.issue_by_message(REQUEST, "b", "u", channel="c"),
     ):
-        assert work.load is False
+        assert work.issues_from == "b"
 
 
 def test_planning_a_batch_supplies_its_stock_and_reads_the_template() -> None:
