@@ -15,9 +15,8 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from ledger.errors import OutcomeUnknown, Unavailable
+from ledger.errors import ServiceError
 from ledger.events import Event
 from ledger.grouping import Grouping
 from ledger.request import Request
@@ -177,7 +176,7 @@ class Committer(Grouping[Unit, Verdict]):
     """Commits what waiting callers hand in, a group at a time.
 
     ``ask`` raises ``Unavailable`` when nothing was written, and ``OutcomeUnknown`` when the connection was lost while
-    committing.
+    committing and no other could be had to find out.
     """
 
     def __init__(self, store: Store) -> None:
@@ -188,18 +187,11 @@ class Committer(Grouping[Unit, Verdict]):
     def _commit(self, units: Sequence[Unit]) -> Sequence[Verdict | Exception]:
         group = units[: independent(units)]
         try:
-            with self._store.connection() as connection:
-                verdicts = commit_group(self._store, connection, group, refusals_likely=self._refused)
-        except Unavailable as error:
-            cause = error.__cause__
-            known = not isinstance(cause, psycopg.OperationalError) or _wrote_nothing(cause)
-            return [error if known else OutcomeUnknown()] * len(group)
+            # What a lost connection may have written is found under the units' request ids, and not written again.
+            verdicts = self._store.retrying(
+                lambda connection: commit_group(self._store, connection, group, refusals_likely=self._refused)
+            )
+        except ServiceError as error:
+            return [error] * len(group)
         self._refused = any(verdict.word != "done" for verdict in verdicts)
         return verdicts
-
-
-def _wrote_nothing(error: psycopg.OperationalError) -> bool:
-    """Whether no statement was sent, or the server itself refused it; a lost connection tells nothing."""
-    if isinstance(error, PoolClosed | PoolTimeout | TooManyRequests):
-        return True
-    return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P"))

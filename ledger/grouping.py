@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
+from ledger.errors import OutcomeUnknown, QueueFull, ServiceError, Unavailable
 
 QUEUE_LIMIT = 4_096
 """Questions that may wait; the next caller is told to come back."""
@@ -92,7 +92,7 @@ class Grouping(Generic[QuestionT, AnswerT]):
         answers: Sequence[AnswerT | Exception]
         try:
             answers = self._answer([item.question for item in held])
-        except Unavailable as error:
+        except ServiceError as error:
             answers = [error] * len(held)
         except Exception as error:
             if len(held) > 1:  # one question may be to blame, and nothing was written: each goes alone

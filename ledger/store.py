@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import dict_row, tuple_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from ledger.errors import ForeignEvent, Unavailable
+from ledger.errors import ForeignEvent, OutcomeUnknown, Unavailable
 from ledger.events import EVENTS, Event, Recorded
+
+T = TypeVar("T")
 
 APP_ROLE = "coupon_ledger_app"
 PROJECTOR_ROLE = "coupon_ledger_projector"
@@ -37,6 +39,8 @@ POOL_WAIT_SECONDS = 2.0
 """What bounds waiting for a connection. A bound on how many wait would keep psycopg_pool 3.3 from reconnecting."""
 NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
+PLANS = {"plan_cache_mode": "force_generic_plan"}
+"""Every statement here finds rows by key, whatever the values are; planning for the values costs more than finding."""
 SESSION_LIMITS = {
     "statement_timeout": "30s",
     "lock_timeout": "2s",
@@ -63,7 +67,7 @@ class Database:
     def session(self) -> dict[str, Any]:
         """Keyword arguments of every connection: the schema first in the path, the role, and the bounds."""
         path = '"' + self.schema.replace('"', '""') + '"'
-        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | SESSION_LIMITS
+        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | PLANS | SESSION_LIMITS
         escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items() if value}
         options = " ".join(f"-c {name}={value}" for name, value in escaped.items())
         return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS} | NETWORK_LIMITS
@@ -157,6 +161,7 @@ class Store:
         self.database = database
         self.mapper = EventMapper(JSONTranscoder())
         self.recorder = PostgresApplicationRecorder(_Datastore(database, pool_size), events_table_name="events")
+        self._pool_size = pool_size
         self._clock: tuple[float, datetime] | None = None
 
     def close(self) -> None:
@@ -173,6 +178,22 @@ class Store:
                 yield connection
         except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise Unavailable(_first_line(error)) from error
+
+    def retrying(self, do: Callable[[psycopg.Connection[dict[str, Any]]], T]) -> T:
+        """Do what may be done twice, on another connection when one is lost: after a restart all of them are.
+
+        Raises ``OutcomeUnknown`` when it was lost at least once and never came to an end, otherwise ``Unavailable``.
+        """
+        lost = False
+        for _ in range(self._pool_size + 1):
+            try:
+                with self.connection() as connection:
+                    return do(connection)
+            except Unavailable as error:
+                if not _is_lost(error.__cause__):
+                    raise (OutcomeUnknown() if lost else error) from error
+                lost = True
+        raise OutcomeUnknown()
 
     def now(self, connection: psycopg.Connection[Any] | None = None) -> datetime:
         """The database clock, carried on by this machine's monotonic one since a statement told it lately."""
@@ -196,8 +217,10 @@ class Store:
         ``shares`` asks for the stock of batches and the quota of users: (batch id, user id).
         """
         if connection is None:
-            with self.connection() as pooled:
-                return self.load(streams, requests, pooled, shares=shares)
+            try:
+                return self.retrying(lambda pooled: self.load(streams, requests, pooled, shares=shares))
+            except OutcomeUnknown:
+                raise Unavailable("the connection was lost while reading") from None
         merchants, keys = [merchant for merchant, _ in requests], [key for _, key in requests]
         cursor = connection.cursor(row_factory=tuple_row, binary=True)
         clock, *rows = cursor.execute(
@@ -288,6 +311,13 @@ union all
 (select 'event', originator_id, originator_version, topic, state, null
    from events where originator_id = any(%(streams)s::text[]) order by originator_id, originator_version)
 """
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether the connection broke, which tells nothing of what was done; otherwise nothing was."""
+    if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolClosed | PoolTimeout):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _first_line(error: Exception) -> str:
