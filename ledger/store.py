@@ -41,11 +41,23 @@ NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_co
 """Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
 PLANS = {"plan_cache_mode": "force_generic_plan"}
 """Every statement here finds rows by key, whatever the values are; planning for the values costs more than finding."""
-SESSION_LIMITS = {
-    "statement_timeout": "30s",
-    "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
+SESSION_LIMITS = {"lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"}
+"""Of every session: nobody waits long for a lock, and a frozen process does not keep one."""
+ROLE_LIMITS = {
+    # Callers wait for each of its statements, and all other writers for the whole of its transactions.
+    APP_ROLE: {"statement_timeout": "30s", "transaction_timeout": "60s"},
+    # Nobody waits for it and it keeps no writer waiting; the first fold of a long log builds whole tables.
+    PROJECTOR_ROLE: {"statement_timeout": "5min"},
 }
+"""Sent by the session: ``alter role ... set`` takes effect at a login under that role, and not at ``set role``."""
+TROUBLE = (
+    PoolTimeout,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # The server ended the session, and psycopg has them among errors of the statement.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,8 @@ class Database:
     def session(self) -> dict[str, Any]:
         """Keyword arguments of every connection: the schema first in the path, the role, and the bounds."""
         path = '"' + self.schema.replace('"', '""') + '"'
-        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | PLANS | SESSION_LIMITS
+        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | PLANS
+        settings |= SESSION_LIMITS | ROLE_LIMITS.get(self.role, ROLE_LIMITS[APP_ROLE])
         escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items() if value}
         options = " ".join(f"-c {name}={value}" for name, value in escaped.items())
         return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS} | NETWORK_LIMITS
@@ -161,6 +174,8 @@ class Store:
         self.database = database
         self.mapper = EventMapper(JSONTranscoder())
         self.recorder = PostgresApplicationRecorder(_Datastore(database, pool_size), events_table_name="events")
+        # Where commit_group tells that it wrote, so that the library's subscriptions and projections hear of it.
+        self.recorder.channel_name = f"{database.schema}_events"
         self._pool_size = pool_size
         self._clock: tuple[float, datetime] | None = None
 
@@ -176,7 +191,7 @@ class Store:
             pool.open()
             with pool.connection() as connection:
                 yield connection
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except TROUBLE as error:
             raise Unavailable(_first_line(error)) from error
 
     def retrying(self, do: Callable[[psycopg.Connection[dict[str, Any]]], T]) -> T:
@@ -317,6 +332,8 @@ def _is_lost(error: BaseException | None) -> bool:
     """Whether the connection broke, which tells nothing of what was done; otherwise nothing was."""
     if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolClosed | PoolTimeout):
         return False
+    if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+        return True  # the session ended, perhaps while it committed: so it is when the server's own log has no room
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 

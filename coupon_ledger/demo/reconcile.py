@@ -78,7 +78,8 @@ def reconcile(ledger: Ledger, batch_ids: BatchIds, campaign_ids: Collection[int]
     """
     with ledger.store.connection() as connection, connection.transaction():
         # These queries read the whole log, which is no longer a request's time.
-        connection.execute("set local statement_timeout = '5min'; set local work_mem = '64MB'")
+        connection.execute("set local statement_timeout = '5min'; set local transaction_timeout = 0")
+        connection.execute("set local work_mem = '64MB'")
         balances = read_balances(connection, batch_ids)
         log = read_log(connection, batch_ids)
         refused = read_refused(connection, batch_ids)
@@ -217,7 +218,8 @@ def _balances(connection: psycopg.Connection[Any], query: Any, batch_ids: BatchI
     return {offers[batch_id]: Balance(*map(int, numbers)) for batch_id, *numbers in rows}
 
 
-# A coupon's state is that of its last event.
+# A coupon's state is that of its last event. Counted from the first, which is the order of the key's index: so a log
+# of millions of events is neither sorted nor spilled.
 _LOG = """
 with coupon as (
     select originator_id,
@@ -225,7 +227,7 @@ with coupon as (
            min(state ->> 'batch_id') filter (where topic = 'coupon.issued') as batch_id,
            (array_agg(case when topic = 'coupon.returned' and not (state ->> 'restored')::boolean then 'coupon.used'
                            when topic in ('coupon.issued', 'coupon.unlocked', 'coupon.returned') then 'unused'
-                           else topic end order by originator_version desc))[1] as last,
+                           else topic end order by originator_version))[count(*)] as last,
            coalesce(sum((state ->> 'discount_minor')::bigint) filter (where topic = 'coupon.used'), 0)
            - coalesce(sum((state ->> 'returned_minor')::bigint) filter (where topic = 'coupon.returned'), 0) as discount
       from (select originator_id, originator_version, topic, convert_from(state, 'utf8')::json as state from events

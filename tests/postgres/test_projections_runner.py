@@ -280,6 +280,20 @@ def test_an_event_that_cannot_be_read_stops_those_that_fold_it(shop: Any, databa
     }  # fmt: skip
 
 
+def test_a_time_that_is_none_stops_those_that_write_it(shop: Any, database: Database) -> None:
+    shop.coupon("user-1")
+    good = shop.ledger.store.head()
+    with owner(database) as connection:
+        row = connection.execute(
+            """select (payload || '{"valid_until": "soon"}')::text from event_log where topic = 'coupon.issued'"""
+        ).fetchone()
+        assert row is not None
+    append_raw(database, "coupon-another", 1, "coupon.issued", row[0])
+    Runner(database).catch_up()
+    found = positions(database)
+    assert found["coupon_status"] == found["wallet"] == (good, "FAULTED")
+
+
 def test_a_foreign_topic_stops_everybody(shop: Any, database: Database) -> None:
     """An older runner must not pass over an event that it does not know: it may well have been its own."""
     shop.batch()

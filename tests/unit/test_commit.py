@@ -5,11 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 from psycopg import errors as pg
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from ledger import commit
-from ledger.commit import Unit, _wrote_nothing, independent
+from ledger.commit import Unit, independent
 from ledger.request import Request
+from ledger.store import _is_lost
 from tests.unit.specs import issued
 
 A, B = issued(coupon="a").event(1), issued(coupon="b").event(1)
@@ -51,7 +52,6 @@ def test_a_group_carries_no_more_events_than_one_statement_should(monkeypatch: p
     ("error", "nothing"),
     [
         (PoolTimeout(), True),
-        (TooManyRequests(), True),
         (PoolClosed(), True),
         (pg.LockNotAvailable(), True),
         (pg.QueryCanceled(), True),
@@ -65,4 +65,4 @@ def test_a_group_carries_no_more_events_than_one_statement_should(monkeypatch: p
 def test_only_a_server_that_answered_says_that_nothing_was_written(
     error: psycopg.OperationalError, nothing: bool
 ) -> None:
-    assert _wrote_nothing(error) is nothing
+    assert _is_lost(error) is not nothing
