@@ -23,13 +23,10 @@ class Aggregate:
 
     def __init__(self, id: str) -> None:  # the library's word
         self.id = id
+        self.key = id.partition("-")[2]
+        """The id without its category, as callers know it."""
         self.version = 0
         self._pending: list[Event] = []
-
-    @property
-    def key(self) -> str:
-        """The id without its category, as callers know it."""
-        return self.id.split("-", 1)[1]
 
     def trigger(self, event_class: type[Event], request: Request, occurred_at: datetime, **payload: Any) -> None:
         """Record a fact: fold it into this state and keep it for the commit."""

@@ -67,15 +67,14 @@ def commit_group(
     guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     reads: dict[tuple[str, int], list[str]] = defaultdict(list)
     ends: list[int] = []
-    to_stored_event = store.mapper.to_stored_event
+    encode = store.mapper.encode
     for number, unit in enumerate(units, 1):
         for event in unit.events:
-            stored = to_stored_event(event)
             numbers.append(str(number))
             streams.append(event.originator_id)
-            versions.append(str(stored.originator_version))
-            topics.append(stored.topic)
-            states.append(stored.state)
+            versions.append(str(event.originator_version))
+            topics.append(event.TOPIC)
+            states.append(encode(event))
         ends.append(len(states) if unit.events else 0)
         _add_guards(guards, number, ends[-1], unit)
         for read in (*_written_further(unit.events), *unit.reads.items()):
@@ -161,14 +160,15 @@ def independent(units: Sequence[Unit]) -> int:
         events += len(unit.events)
         if count and events > GROUP_EVENT_LIMIT:
             return count
-        streams = {event.originator_id for event in unit.events}
-        claims: set[Any] = set(streams)
+        claims: set[Any] = {event.originator_id for event in unit.events}
+        if not read.isdisjoint(claims):
+            return count
         if unit.request is not None:
             claims.add((unit.request.merchant_id, unit.request.request_id))
-        if taken & claims or taken & unit.reads.keys() or read & streams:
+        if not (taken.isdisjoint(claims) and taken.isdisjoint(unit.reads)):
             return count
         taken |= claims
-        read |= unit.reads.keys()
+        read.update(unit.reads)
     return len(units)
 
 

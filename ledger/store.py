@@ -90,12 +90,18 @@ class EventMapper(Mapper[str]):
     """Turns events into stored rows and back, through the catalogue's allow-list of topics."""
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
-        """The row of an event: its payload as JSON, without what has a column of its own."""
-        state = dict(vars(domain_event))
-        stream, version = state.pop("originator_id"), state.pop("originator_version")
-        if domain_event.class_version > 1:
-            state["class_version"] = domain_event.class_version
-        return StoredEvent(stream, version, domain_event.TOPIC, orjson.dumps(state, option=orjson.OPT_UTC_Z))
+        """The row of an event."""
+        return StoredEvent(
+            domain_event.originator_id, domain_event.originator_version, domain_event.TOPIC, self.encode(domain_event)
+        )
+
+    def encode(self, event: Event) -> bytes:
+        """The payload as JSON, without what has a column of its own."""
+        state = dict(vars(event))
+        del state["originator_id"], state["originator_version"]
+        if event.class_version > 1:
+            state["class_version"] = event.class_version
+        return orjson.dumps(state, option=orjson.OPT_UTC_Z)
 
     def to_domain_event(self, stored_event: StoredEvent) -> Event:
         """The event of a row, upcast to today's version. Raises ``ForeignEvent``."""
