@@ -76,6 +76,7 @@ class Batch(Aggregate):
     created: BatchCreated
     quantity: int
     stored_state: str
+    _last_issuing: tuple[tuple[int, datetime], tuple[datetime, datetime]] | None = None
 
     def state_at(self, now: datetime) -> str:
         """DRAFT, RUNNING, PAUSED, STOPPED, or ENDED once the claim window is over by the clock."""
@@ -126,6 +127,17 @@ class Batch(Aggregate):
             raise BatchNotOpen(f"the batch is {state}", batch_id=self.key, state=state)
         if begins is not None and now < begins:
             raise BatchNotOpen("the claim window has not begun", batch_id=self.key, claim_from=begins.isoformat())
+
+    def issuing_at(self, now: datetime) -> tuple[datetime, datetime]:
+        """``[valid_from, valid_until)`` of a coupon issued now. Raises ``BatchNotOpen``.
+
+        The last answer is kept: the messages of one poll happen at one instant.
+        """
+        asked, last = (self.version, now), self._last_issuing
+        if last is None or last[0] != asked:
+            self.check_open(now)
+            last = self._last_issuing = (asked, self.validity_from(now))
+        return last[1]
 
     def validity_from(self, issued_at: datetime) -> tuple[datetime, datetime]:
         """``[valid_from, valid_until)`` of a coupon issued now. Raises ``BatchNotOpen`` when nothing is left of it."""

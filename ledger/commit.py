@@ -63,46 +63,99 @@ def commit_group(
     Only units that ``independent`` allows may share a group. ``refusals_likely`` spares writing a group that would be
     undone to find out whom to refuse; it changes no verdict.
     """
-    numbers, streams, versions, topics, states = [], [], [], [], []
+    events = [event for unit in units for event in unit.events]
+    streams = "\n".join([event.originator_id for event in events])
+    if streams.count("\n") != max(0, len(events) - 1):
+        raise ValueError("a stream id holds a line feed")
+    encode = store.mapper.encode
+    columns = (
+        streams,
+        " ".join([str(event.originator_version) for event in events]),
+        "\n".join([event.TOPIC for event in events]),
+        b"\n".join([encode(event) for event in events]).decode(),
+    )
+    cursor = connection.cursor(row_factory=tuple_row)
+    if not refusals_likely:
+        quota, guards, ends = _whole(units)
+        head = cursor.execute(
+            "select commit_whole_group(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            (*columns, *quota, orjson.dumps(guards).decode()),
+            prepare=True,
+        ).fetchall()[0][0]
+        if head is not None:
+            return [Verdict("done", head + end, None) for end in ends]
+    numbers = " ".join([str(number) for number, unit in enumerate(units, 1) for _ in unit.events])
+    rows = cursor.execute(
+        "select * from commit_unit_by_unit(%s, %s, %s, %s, %s, %s, %s)",
+        (numbers, *columns, len(units), orjson.dumps(_by_unit(units)).decode()),
+        prepare=True,
+    ).fetchall()
+    return [Verdict(word, position, orjson.loads(answer) if answer else None) for _, word, answer, position in rows]
+
+
+def _whole(units: Sequence[Unit]) -> tuple[tuple[str, str, str, str, bool], dict[str, Any], list[int]]:
+    """What the group as one asks of quotas and of the other guards, and where in it each unit's events end."""
+    stock: dict[str, int] = defaultdict(int)
+    shares: dict[tuple[str, str], tuple[int, int]] = {}
+    reads: set[tuple[str, int]] = set()
+    guards: dict[str, Any] = defaultdict(list)
+    ends: list[int] = []
+    count = 0
+    for unit in units:
+        count += len(unit.events)
+        ends.append(count if unit.events else 0)
+        reads.update(_written_further(unit.events), unit.reads.items())
+        if unit.request is not None:
+            guards["requests"].append(_answered(unit.request, unit.answer) | {"ends": ends[-1]})
+        for batch_id, take in unit.stock.items():
+            stock[batch_id] += take
+        for owner, (take, most) in unit.quota.items():
+            others, least = shares.get(owner, (0, most))
+            shares[owner] = (others + take, min(most, least))
+        for batch_id, quantity in unit.supply.items():
+            guards["supply"].append({"batch_id": batch_id, "quantity": quantity})
+    if reads:
+        guards["reads"] = [{"stream": stream, "version": version} for stream, version in reads]
+    if stock:
+        guards["stock"] = stock
+    quota = (
+        "\n".join([batch_id for batch_id, _ in shares]),
+        "\n".join([user_id for _, user_id in shares]),
+        " ".join([str(take) for take, _ in shares.values()]),
+        " ".join([str(most) for _, most in shares.values()]),
+        all(most == 1 for _, most in shares.values()),
+    )
+    return quota, guards, ends
+
+
+def _by_unit(units: Sequence[Unit]) -> dict[str, list[dict[str, Any]]]:
+    """What each unit asks of the guards."""
     guards: dict[str, list[dict[str, Any]]] = defaultdict(list)
     reads: dict[tuple[str, int], list[str]] = defaultdict(list)
-    ends: list[int] = []
-    encode = store.mapper.encode
     for number, unit in enumerate(units, 1):
-        for event in unit.events:
-            numbers.append(str(number))
-            streams.append(event.originator_id)
-            versions.append(str(event.originator_version))
-            topics.append(event.TOPIC)
-            states.append(encode(event))
-        ends.append(len(states) if unit.events else 0)
-        _add_guards(guards, number, ends[-1], unit)
+        if unit.request is not None:
+            guards["requests"].append(_answered(unit.request, unit.answer) | {"unit": number})
+        for batch_id, take in unit.stock.items():
+            guards["stock"].append({"unit": number, "batch_id": batch_id, "take": take})
+        for (batch_id, user_id), (take, most) in unit.quota.items():
+            share = {"batch_id": batch_id, "user_id": user_id, "take": take, "most": most}
+            guards["quota"].append(share | {"unit": number})
+        for batch_id, quantity in unit.supply.items():
+            guards["supply"].append({"unit": number, "batch_id": batch_id, "quantity": quantity})
         for read in (*_written_further(unit.events), *unit.reads.items()):
             reads[read].append(str(number))
     for (stream, version), readers in reads.items():
         guards["reads"].append({"stream": stream, "version": version, "units": " ".join(readers)})
-    stream_lines = "\n".join(streams)
-    if stream_lines.count("\n") != max(0, len(streams) - 1):
-        raise ValueError("a stream id holds a line feed")
-    cursor = connection.cursor(row_factory=tuple_row)
-    rows = cursor.execute(
-        "select * from commit_group(%s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            " ".join(numbers),
-            stream_lines,
-            " ".join(versions),
-            "\n".join(topics),
-            b"\n".join(states).decode(),
-            len(units),
-            orjson.dumps(guards).decode(),
-            refusals_likely,
-        ),
-        prepare=True,
-    ).fetchall()
-    if rows[0][0] == 0:
-        head = rows[0][3]
-        return [Verdict("done", head + end, None) for end in ends]
-    return [Verdict(word, position, orjson.loads(answer) if answer else None) for _, word, answer, position in rows]
+    return guards
+
+
+def _answered(request: Request, answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "merchant_id": request.merchant_id,
+        "request_id": request.request_id,
+        "body_hash": request.body_hash,
+        "answer": orjson.dumps(answer).decode(),
+    }
 
 
 def _written_further(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
@@ -113,26 +166,6 @@ def _written_further(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
             begun.add(event.originator_id)
             if event.originator_version > 1:
                 yield event.originator_id, event.originator_version - 1
-
-
-def _add_guards(guards: dict[str, list[dict[str, Any]]], number: int, end: int, unit: Unit) -> None:
-    if unit.request is not None:
-        guards["requests"].append(
-            {
-                "unit": number,
-                "ends": end,
-                "merchant_id": unit.request.merchant_id,
-                "request_id": unit.request.request_id,
-                "body_hash": unit.request.body_hash,
-                "answer": orjson.dumps(unit.answer).decode(),
-            }
-        )
-    for batch_id, take in unit.stock.items():
-        guards["stock"].append({"unit": number, "batch_id": batch_id, "take": take})
-    for (batch_id, user_id), (take, most) in unit.quota.items():
-        guards["quota"].append({"unit": number, "batch_id": batch_id, "user_id": user_id, "take": take, "most": most})
-    for batch_id, quantity in unit.supply.items():
-        guards["supply"].append({"unit": number, "batch_id": batch_id, "quantity": quantity})
 
 
 def commit_all(store: Store, connection: psycopg.Connection[Any], units: Sequence[Unit]) -> list[Verdict]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 EVENTS: dict[str, type[Event]] = {}
 
@@ -49,6 +49,13 @@ class Event:
             raise TypeError(f"topic {topic} is taken by {EVENTS[topic].__name__}")
         cls.TOPIC = topic
         EVENTS[topic] = cls
+
+    @classmethod
+    def made(cls, fields: dict[str, Any]) -> Self:
+        """The event with exactly these fields, at a quarter of what the checks of a call cost."""
+        event = object.__new__(cls)
+        event.__dict__.update(fields)
+        return event
 
     def mutate(self, aggregate: Any) -> Any:
         """Fold this event into the aggregate and return it.

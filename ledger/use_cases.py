@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -207,23 +208,25 @@ def _issued(
     request: Request, now: datetime, batch: Batch, ids: Sequence[str], user_ids: Sequence[str], channel: str
 ) -> list[CouponIssued]:
     """New streams need no aggregate: the batch decides, and the event is the whole coupon."""
-    batch.check_open(now)
-    valid_from, valid_until = batch.validity_from(now)
+    valid_from, valid_until = batch.issuing_at(now)
+    created = batch.created
     return [
-        CouponIssued(
-            originator_id=f"coupon-{id}",
-            originator_version=1,
-            merchant_id=request.merchant_id,
-            actor=request.actor,
-            request_id=request.request_id,
-            occurred_at=now,
-            batch_id=batch.key,
-            template_id=batch.created.template_id,
-            template_version=batch.created.template_version,
-            user_id=user_id,
-            channel=channel,
-            valid_from=valid_from,
-            valid_until=valid_until,
+        CouponIssued.made(
+            {
+                "originator_id": f"coupon-{id}",
+                "originator_version": 1,
+                "merchant_id": request.merchant_id,
+                "actor": request.actor,
+                "request_id": request.request_id,
+                "occurred_at": now,
+                "batch_id": batch.key,
+                "user_id": user_id,
+                "template_id": created.template_id,
+                "template_version": created.template_version,
+                "channel": channel,
+                "valid_from": valid_from,
+                "valid_until": valid_until,
+            }
         )
         for id, user_id in zip(ids, user_ids, strict=True)
     ]
@@ -233,9 +236,8 @@ def _issue_unit(batch: Batch, events: Sequence[CouponIssued], answer: dict[str, 
     unit = Unit(events, request, answer, reads={batch.id: batch.version}, stock={batch.key: len(events)})
     most = batch.created.per_user_limit
     if most is not None:
-        for event in events:
-            taken, _ = unit.quota.get((batch.key, event.user_id), (0, most))
-            unit.quota[batch.key, event.user_id] = (taken + 1, most)
+        taken = Counter(event.user_id for event in events) if len(events) > 1 else {events[0].user_id: 1}
+        unit.quota = {(batch.key, user_id): (take, most) for user_id, take in taken.items()}
     return unit
 
 

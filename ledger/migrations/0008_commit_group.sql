@@ -6,19 +6,97 @@ alter table user_quota add column most integer, add constraint never_over_limit 
 
 drop function commit_group(text, text, text, text, text, integer, jsonb);
 
--- Writes a group of units of work in one statement, and says of each what became of it.
+-- A group of units of work is written by one statement. Event columns come as text with one line a row (JSON text has no
+-- raw line feed), which is several times cheaper to send than arrays; so do the quotas, of which every claim has one.
+-- The other guards are JSON:
 --
--- A unit is one number; its events, expectations and guards carry that number. Event columns come as text with one
--- line a row (JSON text has no raw line feed), which is several times cheaper to send than arrays; guards are JSON:
---
---   reads      streams that the decision relied on, at these versions: those it only read and those it writes on
---   requests   what is answered for ever; ends is the place of the unit's last event in the group, from 1
---   stock      coupons to take from a batch
---   quota      coupons to count for a user of a batch, and the most that the user may have
+--   reads      streams that the decisions relied on, at these versions: those only read and those written further
+--   requests   what is answered for ever
+--   stock      coupons to take from batches
+--   quota      coupons to count for users of batches, and the most that each may have
 --   supply     new quantities of batches
---
--- When every unit passed, the answer is one row: unit 0, done, and the position before the group. Otherwise it is one
--- row a unit, with one of these verdicts:
+
+-- Writes every unit and says after which position; or writes nothing and answers null, because a table refuses one of
+-- them: a stream or request that is there, a share or stock that is used up. A request's ends is the place of its unit's
+-- last event in the group, from 1. quota_once says that nobody may have more than one.
+create function commit_whole_group(
+    event_streams text, event_versions text, event_topics text, event_states text,
+    quota_batches text, quota_users text, quota_takes text, quota_mosts text, quota_once boolean, guards jsonb
+) returns bigint
+language plpgsql security definer
+set search_path from current
+set enable_seqscan = off  -- a plan made while a table was empty must not outlive its growth
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    head bigint;
+    r    record;
+begin
+    -- One writer at a time, until its commit is durable: insert order is commit order, which is what every follower
+    -- of the log relies on. An advisory lock does this without blocking vacuum, analyze and index builds.
+    perform pg_advisory_xact_lock('events'::regclass::oid::bigint);
+    -- A hint for followers, once a group; they poll anyway.
+    perform pg_notify(current_schema() || '_events', '');
+    -- Positions follow the last one, so the log has no holes and a missing row shows.
+    select coalesce(max(notification_id), 0) into head from events;
+    begin
+        if guards ? 'reads' then
+            perform from jsonb_to_recordset(guards->'reads') as q (stream text, version bigint)
+              left join lateral (select max(originator_version) as version from events
+                                  where originator_id = q.stream) s on true
+             where s.version is distinct from q.version;
+            if found then
+                return null;
+            end if;
+        end if;
+        if guards ? 'requests' then
+            insert into requests (merchant_id, request_id, body_hash, answer, position)
+            select merchant_id, request_id, body_hash, q.answer, head + ends
+              from jsonb_to_recordset(guards->'requests')
+                   as q (merchant_id text, request_id text, body_hash text, answer text, ends int);
+        end if;
+        if guards ? 'supply' then
+            insert into batch_stock (batch_id, quantity)
+            select batch_id, quantity from jsonb_to_recordset(guards->'supply') as q (batch_id text, quantity bigint)
+            on conflict (batch_id) do update set quantity = excluded.quantity;
+        end if;
+        if guards ? 'stock' then
+            for r in
+                select key as batch_id, value::bigint as take from jsonb_each_text(guards->'stock')
+            loop
+                update batch_stock set issued = issued + r.take where batch_id = r.batch_id;
+                if not found then
+                    raise check_violation using message = 'a batch has no stock';
+                end if;
+            end loop;
+        end if;
+        if quota_users <> '' then
+            if quota_once then
+                -- Whoever may have one coupon and has a row has had it, so a row that is there refuses.
+                insert into user_quota (batch_id, user_id, issued, most)
+                select * from unnest(string_to_array(quota_batches, E'\n'), string_to_array(quota_users, E'\n'),
+                                     string_to_array(quota_takes, ' ')::int[], string_to_array(quota_mosts, ' ')::int[]);
+            else
+                insert into user_quota as s (batch_id, user_id, issued, most)
+                select * from unnest(string_to_array(quota_batches, E'\n'), string_to_array(quota_users, E'\n'),
+                                     string_to_array(quota_takes, ' ')::int[], string_to_array(quota_mosts, ' ')::int[])
+                on conflict (batch_id, user_id) do update set issued = s.issued + excluded.issued, most = excluded.most;
+            end if;
+        end if;
+        insert into events (originator_id, originator_version, topic, state, notification_id)
+        select stream, version, topic, convert_to(state, 'utf8'), head + n
+          from unnest(string_to_array(event_streams, E'\n'), string_to_array(event_versions, ' ')::bigint[],
+                      string_to_array(event_topics, E'\n'), string_to_array(event_states, E'\n'))
+               with ordinality as e (stream, version, topic, state, n);
+        return head;
+    exception when unique_violation or check_violation then return null;  -- undone; somebody is to be refused
+    end;
+end
+$$;
+
+-- Finds out which units must be refused, and writes the others. A unit is one number, which its events and guards carry;
+-- its verdict is
 --
 --   done           written; position is that of the unit's last event
 --   replayed       the same request was answered before; answer and position are the first ones
@@ -28,119 +106,31 @@ drop function commit_group(text, text, text, text, text, integer, jsonb);
 --   user_limit     a user would have more of a batch than allowed
 --   sold_out       a batch has not that many left
 --   below_issued   the new quantity is less than what is issued
---   again          it may pass, but only after units before it in this very group are settled
+--   again          it fails only because of units before it in this very group, which may yet fail
 --
 -- Refusals are rows, never exceptions, so a bad unit cannot fail its neighbours.
-create function commit_group(
+create function commit_unit_by_unit(
     event_units text, event_streams text, event_versions text, event_topics text, event_states text,
-    unit_count integer, guards jsonb, refusals_likely boolean
+    unit_count integer, guards jsonb
 ) returns table (unit integer, verdict text, answer text, "position" bigint)
 language plpgsql security definer
 set search_path from current
-set enable_seqscan = off  -- a plan made while a table was empty must not outlive its growth
+set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-    head bigint;
-begin
-    -- One writer at a time, until its commit is durable: insert order is commit order, which is what every follower
-    -- of the log relies on. An advisory lock does this without blocking vacuum, analyze and index builds.
-    perform pg_advisory_xact_lock('events'::regclass::oid::bigint);
-
-    -- A hint for followers, once a group; they poll anyway.
-    perform pg_notify(current_schema() || '_events', '');
-
-    -- Positions follow the last one, so the log has no holes and a missing row shows.
-    select coalesce(max(notification_id), 0) into head from events;
-
-    if not refusals_likely then
-        begin
-            perform commit_whole_group(event_streams, event_versions, event_topics, event_states, guards, head);
-            return query select 0, 'done', null::text, head;
-            return;
-        exception when unique_violation or check_violation then null;  -- undone; somebody is to be refused
-        end;
-    end if;
-    return query
-        select * from commit_unit_by_unit(
-            event_units, event_streams, event_versions, event_topics, event_states, unit_count, guards, head);
-end
-$$;
-
--- Writes every unit, or raises because the tables refuse one: a stream or request that is there, a share or stock
--- that is used up.
-create function commit_whole_group(
-    event_streams text, event_versions text, event_topics text, event_states text, guards jsonb, head bigint
-) returns void
-language plpgsql
-as $$
-#variable_conflict use_column
-declare
-    r record;
-begin
-    if guards ? 'reads' then
-        perform from jsonb_to_recordset(guards->'reads') as q (stream text, version bigint)
-          left join lateral (select max(originator_version) as version from events
-                              where originator_id = q.stream) s on true
-         where s.version is distinct from q.version;
-        if found then
-            raise unique_violation using message = 'a stream moved';
-        end if;
-    end if;
-    if guards ? 'requests' then
-        insert into requests (merchant_id, request_id, body_hash, answer, position)
-        select merchant_id, request_id, body_hash, q.answer, head + ends
-          from jsonb_to_recordset(guards->'requests')
-               as q (merchant_id text, request_id text, body_hash text, answer text, ends int);
-    end if;
-    if guards ? 'supply' then
-        insert into batch_stock (batch_id, quantity)
-        select batch_id, quantity from jsonb_to_recordset(guards->'supply') as q (batch_id text, quantity bigint)
-        on conflict (batch_id) do update set quantity = excluded.quantity;
-    end if;
-    if guards ? 'stock' then
-        for r in
-            select batch_id, sum(take) as take
-              from jsonb_to_recordset(guards->'stock') as q (batch_id text, take int) group by batch_id
-        loop
-            update batch_stock set issued = issued + r.take where batch_id = r.batch_id;
-            if not found then
-                raise check_violation using message = 'a batch has no stock';
-            end if;
-        end loop;
-    end if;
-    if guards ? 'quota' then
-        insert into user_quota as s (batch_id, user_id, issued, most)
-        select batch_id, user_id, sum(take), min(q.most)
-          from jsonb_to_recordset(guards->'quota') as q (batch_id text, user_id text, take int, most int)
-         group by batch_id, user_id
-        on conflict (batch_id, user_id) do update set issued = s.issued + excluded.issued, most = excluded.most;
-    end if;
-    insert into events (originator_id, originator_version, topic, state, notification_id)
-    select stream, version, topic, convert_to(state, 'utf8'), head + n
-      from unnest(string_to_array(event_streams, E'\n'), string_to_array(event_versions, ' ')::bigint[],
-                  string_to_array(event_topics, E'\n'), string_to_array(event_states, E'\n'))
-           with ordinality as e (stream, version, topic, state, n);
-end
-$$;
-
--- Finds out which units must be refused, and writes the others. A unit that fails by itself is refused; one that
--- fails only because of units before it is told to come again, for those may yet fail.
-create function commit_unit_by_unit(
-    event_units text, event_streams text, event_versions text, event_topics text, event_states text,
-    unit_count integer, guards jsonb, head bigint
-) returns table (unit integer, verdict text, answer text, "position" bigint)
-language plpgsql
 as $$
 #variable_conflict use_column
 declare
     verdicts  text[] := array_fill(null::text, array[unit_count]);
     answers   text[] := array_fill(null::text, array[unit_count]);
     positions bigint[] := array_fill(null::bigint, array[unit_count]);
+    head      bigint;
     reader    integer;
     r         record;
 begin
+    perform pg_advisory_xact_lock('events'::regclass::oid::bigint);
+    perform pg_notify(current_schema() || '_events', '');
+    select coalesce(max(notification_id), 0) into head from events;
+
     -- 1. Requests that were answered before.
     if guards ? 'requests' then
         for r in
@@ -272,5 +262,5 @@ begin
 end
 $$;
 
-revoke all on function commit_group, commit_whole_group, commit_unit_by_unit from public;
-grant execute on function commit_group to coupon_ledger_app;
+revoke all on function commit_whole_group, commit_unit_by_unit from public;
+grant execute on function commit_whole_group, commit_unit_by_unit to coupon_ledger_app;

@@ -132,7 +132,8 @@ def kill_a_backend(server: OwnServer, crowd: Crowd) -> None:
     victims: list[int] = []
 
     def found() -> bool:
-        query = "select pid from pg_stat_activity where query like '%commit_group%' and pid <> pg_backend_pid() limit 1"
+        mine = "query like '%commit_whole_group%' and pid <> pg_backend_pid()"
+        query = f"select pid from pg_stat_activity where {mine} limit 1"
         with psycopg.connect(server.url, autocommit=True) as connection:
             victims.extend(pid for (pid,) in connection.execute(query))
         return bool(victims)

@@ -46,9 +46,9 @@ CHANGES_OF_THE_HOUSE: list[LiteralString] = [
     "create trigger mine before insert on events for each row execute function refuse_rewrite()",
     "alter table events add column more text",
     "drop table events",
-    "drop function commit_group",
+    "drop function commit_whole_group",
     "create index mine on events (topic)",
-    "alter function commit_group security invoker",
+    "alter function commit_whole_group security invoker",
     "update schema_migrations set sha256 = ''",
     "set session_replication_role = replica",
 ]
@@ -76,7 +76,10 @@ def test_no_role_of_the_service_writes_the_log_past_its_function(role: str, used
 
 
 def test_only_the_app_role_commits(used: Database) -> None:
-    may_not(Database(used.url, used.schema, PROJECTOR_ROLE), "select commit_group('', '', '', '', '', 0, '{}', false)")
+    may_not(
+        Database(used.url, used.schema, PROJECTOR_ROLE),
+        "select commit_whole_group('', '', '', '', '', '', '', '', false, '{}')",
+    )
 
 
 @pytest.mark.parametrize("statement", REWRITES)
