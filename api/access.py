@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import current_app, g, request
+from flask import current_app, g
 
 from api.keys import Caller, Keyring, Role
 from api.problems import ForbiddenScope, Unauthenticated
@@ -37,14 +37,14 @@ PUBLIC = frozenset({"get_livez", "get_readyz", "openapi_document", "docs_page", 
 """What needs no key: probes, and the description of this interface."""
 
 
-def operation_id() -> str | None:
-    """The operation that the request is for; ``None`` when it matches no route."""
-    return request.endpoint.rpartition(".")[2] if request.endpoint else None
+def operation_id(endpoint: str | None) -> str | None:
+    """The operation that a request to this endpoint is for; ``None`` when it matches no route."""
+    return endpoint.rpartition(".")[2] if endpoint else None
 
 
-def authorize(operation: str) -> None:
-    """Find out who calls. Raises ``Unauthenticated``, or ``ForbiddenScope`` when its role may not do this."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+def authorize(operation: str, authorization: str) -> None:
+    """Find out by the header who calls. Raises ``Unauthenticated``, or ``ForbiddenScope`` when its role may not."""
+    scheme, _, token = authorization.partition(" ")
     keyring: Keyring = current_app.extensions["keyring"]
     found = keyring.verify(token.strip()) if scheme.lower() == "bearer" else None
     if found is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 
-from flask import Response, g, request
+from flask import Response, g
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 from api import access, answers, problems
@@ -17,7 +18,7 @@ from api.docs import docs
 from api.exchange import idempotency_key
 from api.feed import feed
 from api.health import health
-from api.json_body import StrictRequest, limit_body
+from api.json_body import StrictRequest, present
 from api.keys import Keyring
 from api.orders import orders
 from api.templates import templates
@@ -70,25 +71,31 @@ def create_app(ledger: Ledger) -> OpenAPI:
 
 def _admit() -> None:
     """Refuse what needs no look at the ledger, the cheapest first; who may not ask learns nothing else."""
-    asked = request.headers.get("X-Request-Id", "")
-    g.http_request_id = asked if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", asked) else uuid.uuid4().hex
-    if len(request.environ.get("RAW_URI") or request.full_path) > URI_LIMIT_BYTES:
+    asked = present()
+    id = asked.headers.get("X-Request-Id", "")
+    g.http_request_id = id if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", id) else uuid.uuid4().hex
+    if len(asked.environ.get("RAW_URI") or asked.full_path) > URI_LIMIT_BYTES:
         raise problems.UriTooLong
-    operation = access.operation_id()
-    limit_body(LONG_BODY_LIMIT_BYTES if operation in LONG_BODIES else BODY_LIMIT_BYTES)
+    operation = access.operation_id(asked.endpoint)
+    asked.body_limit_bytes = LONG_BODY_LIMIT_BYTES if operation in LONG_BODIES else BODY_LIMIT_BYTES
     if operation is None or operation in access.PUBLIC:
         return
-    access.authorize(operation)
-    accepts = request.accept_mimetypes
-    if accepts and not accepts.best_match(["application/json", problems.MEDIA_TYPE]):
+    access.authorize(operation, asked.headers.get("Authorization", ""))
+    accepts = asked.headers.get("Accept")
+    if accepts not in (None, "*/*", "application/json") and not _acceptable(asked.accept_mimetypes):
         raise problems.NotAcceptable
-    if repeated := [name for name, values in request.args.lists() if len(values) > 1]:
-        raise InvalidField(errors=[_refused(name, "is given twice") for name in repeated])
-    if request.method == "POST":
-        if request.args:
-            raise InvalidField(errors=[_refused(name, "is not known") for name in request.args])
-        idempotency_key()
-        request.get_json()
+    if asked.query_string:
+        if repeated := [name for name, values in asked.args.lists() if len(values) > 1]:
+            raise InvalidField(errors=[_refused(name, "is given twice") for name in repeated])
+        if asked.method == "POST" and asked.args:
+            raise InvalidField(errors=[_refused(name, "is not known") for name in asked.args])
+    if asked.method == "POST":
+        g.idempotency_key = idempotency_key(asked.headers.get("Idempotency-Key"))
+        asked.get_json()
+
+
+def _acceptable(accepts: MIMEAccept) -> bool:
+    return not accepts or bool(accepts.best_match(["application/json", problems.MEDIA_TYPE]))
 
 
 def _refused(name: str, detail: str) -> dict[str, str]:
@@ -96,8 +103,8 @@ def _refused(name: str, detail: str) -> dict[str, str]:
 
 
 def _finish(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.get("http_request_id", "")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/v1/"):
-        response.headers["Cache-Control"] = "no-store"
+    added = {"X-Request-Id": g.get("http_request_id", ""), "X-Content-Type-Options": "nosniff"}
+    if present().path.startswith("/v1/"):
+        added["Cache-Control"] = "no-store"
+    response.headers.extend(added)
     return response

@@ -7,11 +7,14 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import orjson
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
+from werkzeug.datastructures import Headers
 
 from api.access import caller
+from api.json_body import present
 from api.problems import IdempotencyKeyInvalid, IdempotencyKeyRequired
 from ledger.application import Ledger
 from ledger.errors import InvalidField, NotCaughtUp, NotFound
@@ -26,6 +29,7 @@ WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.02
 NO_MATCH = -1
 """A version that no object has."""
+NO_HEADERS: Mapping[str, str] = {}
 
 
 def ledger() -> Ledger:
@@ -35,14 +39,16 @@ def ledger() -> Ledger:
 
 
 def command() -> Request:
-    """The envelope of a write. Raises ``IdempotencyKeyRequired`` or ``IdempotencyKeyInvalid``."""
+    """The envelope of a write that was admitted."""
     found = caller()
-    return Request(found.merchant_id, f"key:{found.key_id}", idempotency_key(), _digest())
+    return Request(found.merchant_id, f"key:{found.key_id}", g.idempotency_key, _digest())
 
 
-def idempotency_key() -> str:
-    """The caller's key of this write, bare or as the quoted string of the IETF draft."""
-    header = request.headers.get("Idempotency-Key")
+def idempotency_key(header: str | None) -> str:
+    """The caller's key of a write, bare or as the quoted string of the IETF draft.
+
+    Raises ``IdempotencyKeyRequired`` or ``IdempotencyKeyInvalid``.
+    """
     if header is None:
         raise IdempotencyKeyRequired
     key = header.strip()
@@ -58,8 +64,9 @@ def idempotency_key() -> str:
 
 def _digest() -> str:
     """Digest of method, path and body: the same key with another of them is another request."""
-    body = orjson.dumps(request.get_json(), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(b"\n".join([request.method.encode(), request.path.encode(), body])).hexdigest()
+    asked = present()
+    body = orjson.dumps(asked.get_json(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(b"\n".join([asked.method.encode(), asked.path.encode(), body])).hexdigest()
 
 
 def expected_version() -> int | None:
@@ -79,24 +86,32 @@ def expected_version() -> int | None:
 _NO_TAG = {"parameter": "If-Match", "code": InvalidField.code(), "detail": "names one version, as its ETag or *"}
 
 
+class Answer(Response):
+    """An answer whose headers are whole when it is made; its ``Location`` is of ids, which need no quoting."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002
+        """They are as they should be: the framework's way of mending them costs as much as making them."""
+        return self.headers
+
+
 def perform(work: Work, *, status: int = 200, location: str | None = None) -> Response:
     """Have the ledger do it, and answer what it answered, now or when the same request came first."""
     receipt = ledger().do(work)
-    response = answer(receipt.answer, status=status, version=receipt.answer.get("version"))
-    response.headers["Ledger-Position"] = str(receipt.position)
+    headers = {"Ledger-Position": str(receipt.position)}
     if receipt.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+        headers["Idempotent-Replayed"] = "true"
     if location is not None:
-        response.headers["Location"] = "/v1/" + location.format_map(receipt.answer)
-    return response
+        headers["Location"] = "/v1/" + location.format_map(receipt.answer)
+    return answer(receipt.answer, status=status, version=receipt.answer.get("version"), headers=headers)
 
 
-def answer(body: Mapping[str, Any], *, status: int = 200, version: int | None = None) -> Response:
+def answer(
+    body: Mapping[str, Any], *, status: int = 200, version: int | None = None, headers: Mapping[str, str] = NO_HEADERS
+) -> Response:
     """A JSON answer; with a version, also its ETag."""
-    response = Response(orjson.dumps(body), status, content_type="application/json")
     if version is not None:
-        response.headers["ETag"] = f'"{version}"'
-    return response
+        headers = {**headers, "ETag": f'"{version}"'}
+    return Answer(orjson.dumps(body), status, headers, content_type="application/json")
 
 
 def owned_history(category: str, id: str, missing: type[NotFound]) -> Sequence[Recorded]:

@@ -60,10 +60,10 @@ class Settings(BaseSettings):
         description="API processes.",
     )
     http_threads: int = Field(
-        default=16,
+        default=64,
         ge=1,
         le=256,
-        description="Threads of each API process.",
+        description="Threads of each API process: requests that may share a commit.",
     )
     database_pool_size: int = Field(
         default=4,

@@ -24,7 +24,6 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "max_connections": "100",
-    "wal_compression": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

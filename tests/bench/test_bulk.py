@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from benchmarks import bulk, results, servers
+from benchmarks.contenders.base import Place
 from benchmarks.options import Options
 from benchmarks.results import Row
 
@@ -40,9 +41,10 @@ def test_every_message_has_one_coupon_and_the_rivals_write_as_many_rows(rows: li
     assert results.ratios(rows).keys() == {f"bulk.1.ledger/{name}" for name in bulk.RAW}
 
 
-def test_it_grows(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "GROWTH_TURNS", 1)
-    rows = list(bulk.measure_growth(options))
+def test_it_grows(options: Options) -> None:
+    with bulk.fresh(options) as long:
+        bulk.store_events(long.url, long.schema, 400)
+        rows = list(bulk.measure_growth(options, {400: Place(long.url, long.schema)}))
     assert [(row.case, row.exact) for row in rows] == [("growth_bulk_50", True), ("growth_bulk_400", True)]
     assert list(results.ratios(rows)) == ["growth.bulk.1.400/50"]
 

@@ -18,7 +18,7 @@ CLAIM = Step("/claims/{n}", "token", '{"user_id":"{user}"}', 201)
 
 
 def test_the_api_and_the_bare_view_are_measured_exactly(database_url: str) -> None:
-    options = Options(url=database_url, redis=servers.redis_server, seconds=0.4, processes=(2,), connections=(1, 8))
+    options = Options(url=database_url, redis=servers.redis_server, seconds=0.4, processes=(1,), connections=(1, 8))
     rows = list(http.measure(options))
     assert [(row.case, row.callers, row.contender) for row in rows] == [
         (case, connections, contender)

@@ -49,6 +49,9 @@ PLAIN = {
     "expected": 100,
     "template_version": 1,
     "valid_for_seconds": 3_600,
+    "min_spend_minor": 0,
+    "lock_ttl_seconds": 900,
+    "merchant_share_permyriad": 10_000,
     **dict.fromkeys(["claim_from", "claim_until", "valid_from", "valid_until", "lock_id", "order_total_minor"]),
 }
 """Members that must agree with others, which a description cannot say."""
