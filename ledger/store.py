@@ -242,19 +242,14 @@ class Store:
                 return self.retrying(lambda pooled: self.load(streams, requests, pooled, shares=shares))
             except OutcomeUnknown:
                 raise Unavailable("the connection was lost while reading") from None
-        merchants, keys = [merchant for merchant, _ in requests], [key for _, key in requests]
+        asked = {
+            "streams": streams,
+            "requests": [{"merchant_id": merchant_id, "request_id": id} for merchant_id, id in requests],
+            "shares": [{"batch_id": batch_id, "user_id": user_id} for batch_id, user_id in shares],
+        }
         cursor = connection.cursor(row_factory=tuple_row, binary=True)
-        clock, *rows = cursor.execute(
-            _LOAD,
-            {
-                "streams": list(streams),
-                "merchants": merchants,
-                "keys": keys,
-                "batches": [batch_id for batch_id, _ in shares],
-                "users": [user_id for _, user_id in shares],
-            },
-            prepare=True,
-        )
+        # As one JSON text: psycopg takes several times as long to write an array.
+        clock, *rows = cursor.execute(_LOAD, {"asked": orjson.dumps(asked).decode()}, prepare=True)
         now = clock[-1].astimezone(UTC)
         self._clock = (time.monotonic(), now)
         snapshot = Snapshot(now, {stream: [] for stream in streams}, {}, {}, {})
@@ -317,20 +312,21 @@ select 'stock', batch_id, quantity - issued, v.version::text, null, null
   from batch_stock
  cross join lateral (select max(originator_version) as version from events
                       where originator_id = 'batch-' || batch_id) v
- where batch_id = any(%(batches)s::text[])
+ where batch_id = any(array(select value->>'batch_id' from jsonb_array_elements(%(asked)s::jsonb->'shares')))
 union all
-select 'quota', batch_id, s.issued, user_id, null, null
-  from unnest(%(batches)s::text[], %(users)s::text[]) as q (batch_id, user_id)
+select 'quota', q.batch_id, s.issued, q.user_id, null, null
+  from jsonb_to_recordset(%(asked)s::jsonb->'shares') as q (batch_id text, user_id text)
  cross join lateral (select issued from user_quota s
                       where s.batch_id = q.batch_id and s.user_id = q.user_id limit 1) s
 union all
 select 'answer', q.merchant_id, r.position, q.request_id, convert_to(r.body_hash || ' ' || r.answer, 'utf8'), null
-  from unnest(%(merchants)s::text[], %(keys)s::text[]) as q (merchant_id, request_id)
+  from jsonb_to_recordset(%(asked)s::jsonb->'requests') as q (merchant_id text, request_id text)
  cross join lateral (select * from requests r
                       where r.merchant_id = q.merchant_id and r.request_id = q.request_id limit 1) r
 union all
 (select 'event', originator_id, originator_version, topic, state, null
-   from events where originator_id = any(%(streams)s::text[]) order by originator_id, originator_version)
+   from events where originator_id = any(array(select jsonb_array_elements_text(%(asked)s::jsonb->'streams')))
+  order by originator_id, originator_version)
 """
 
 

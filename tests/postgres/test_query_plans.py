@@ -72,13 +72,13 @@ def explain(connection: psycopg.Connection[Any], query: str, parameters: Any) ->
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 @pytest.mark.parametrize("streams", [1, 100])
 def test_a_look_at_streams_uses_the_primary_keys(mode: str, streams: int, grown: Store) -> None:
-    parameters = {
-        "streams": [f"coupon-{n:08}" for n in range(1, streams + 1)],
-        "merchants": ["m"] * streams,
-        "keys": [f"r-{n}" for n in range(1, streams + 1)],
-        "batches": ["b"] * streams,
-        "users": [f"u-{n}" for n in range(1, streams + 1)],
+    numbers = range(1, streams + 1)
+    asked = {
+        "streams": [f"coupon-{n:08}" for n in numbers],
+        "requests": [{"merchant_id": "m", "request_id": f"r-{n}"} for n in numbers],
+        "shares": [{"batch_id": "b", "user_id": f"u-{n}"} for n in numbers],
     }
+    parameters = {"asked": orjson.dumps(asked).decode()}
     with grown.connection() as connection:
         connection.execute(f"set plan_cache_mode = {mode}")
         plan = explain(connection, store_module._LOAD, parameters)
