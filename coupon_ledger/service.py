@@ -14,6 +14,9 @@ from coupon_ledger.processes import ProcessEnded, Processes, running, wait_until
 from coupon_ledger.servers import prepare, servers
 from coupon_ledger.settings import Settings
 
+_IMPORT_ISSUANCE = ("issuance", "issuance-2")
+"""While history is imported, one decodes messages while PostgreSQL writes what the other decided."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -29,7 +32,7 @@ class Service:
 
     def go_live(self) -> None:
         """End an import (docs/import.md): consumers decide by the database clock again, and the sweeper starts."""
-        self.processes.stop("issuance", "orders")
+        self.processes.stop(*_IMPORT_ISSUANCE, "orders")
         self.processes.start("issuance", "consume", "issuance", "--business-time", "live")
         self.processes.start("orders", "consume", "orders", "--business-time", "live")
         self.processes.start("sweeper", "expire", "--follow")
@@ -46,18 +49,22 @@ class Service:
 
 
 @contextmanager
-def service(settings: Settings, *, sweeper: bool = True) -> Iterator[Service]:
-    """Everything up and answering; everything down again however the block ends."""
+def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]:
+    """Everything up and answering; everything down again however the block ends.
+
+    While ``importing`` there is no sweeper: by today's clock, history has expired. ``Service.go_live`` ends it.
+    """
     with servers(settings, kafka=True) as found:
         resolved = found.model_copy(update={"http_bind": _free_bind(found.http_bind)})
         prepare(resolved)
         ensure_topics(resolved.bootstrap_servers, resolved.topic_prefix)
         with running(resolved.state / "logs", resolved.as_environment()) as processes:
             processes.start("api", "serve")
-            processes.start("issuance", "consume", "issuance")
+            for name in _IMPORT_ISSUANCE if importing else ("issuance",):
+                processes.start(name, "consume", "issuance")
             processes.start("orders", "consume", "orders")
             processes.start("projector", "project")
-            if sweeper:
+            if not importing:
                 processes.start("sweeper", "expire", "--follow")
             url = f"http://{resolved.http_bind}"
             wait_until_ready(url, processes)

@@ -32,13 +32,16 @@ def copy_rows(
         copy.write(text.replace("\\", "\\\\"))
 
 
-def joined(values: Iterable[str]) -> str:
-    """A column for ``string_to_array(column, E'\\n', '')``. Raises ``ValueError`` when a value holds a line feed."""
+def joined(values: Iterable[str]) -> str | None:
+    """A column for ``string_to_array(column, E'\\n', '')``; ``None`` when it is null in every row.
+
+    Raises ``ValueError`` when a value holds a line feed.
+    """
     values = list(values)
     text = "\n".join(values)
     if text.count("\n") != len(values) - 1:
         raise ValueError("a value holds a line feed")
-    return text
+    return text if len(text) >= len(values) else None
 
 
 def expect_rows(cursor: psycopg.Cursor[Any], count: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any, LiteralString, TypeVar, cast
+from typing import Any, LiteralString, NamedTuple, TypeVar, cast
 
 import psycopg
 from psycopg.rows import class_row
@@ -127,8 +127,7 @@ class BalanceRow:
     """Of the last event that moved the batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueCoupon:
+class DueCoupon(NamedTuple):
     """A coupon whose expiry is to be written down; ``version`` guards ``use_cases.expired_unit``."""
 
     valid_until: datetime

@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 from ledger.errors import LedgerError
 from ledger.store import Database, Store
 from projections import checkpoints
-from projections.chunk import read_chunk
+from projections.chunk import read_chunk, times_as_text
 from projections.projection import Projection
 from projections.runner import CHUNK_EVENTS
 
@@ -62,7 +62,7 @@ class _Shadow:
         self.connection = connection
         self.table = f"{projection.table}_rebuild"
         self.position = 0
-        self._decode = Store(database).mapper.decode
+        self._decode = times_as_text(Store(database).mapper.decode)
 
     def create(self) -> None:
         with self.connection.transaction():

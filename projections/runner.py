@@ -21,7 +21,7 @@ from ledger.store import Database, Store
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import TROUBLE, ProjectionMoved
-from projections.chunk import Chunk, read_chunk
+from projections.chunk import Chunk, read_chunk, times_as_text
 from projections.projection import Projection
 
 CHUNK_EVENTS = 5_000
@@ -49,7 +49,7 @@ class Runner:
         self.database = database
         self.projections = projections
         self.chunk_events = chunk_events
-        self._decode = Store(database).mapper.decode
+        self._decode = times_as_text(Store(database).mapper.decode)
 
     def run(self, stop: threading.Event) -> None:
         """Lead, or wait for the lead, until told to stop; the chunk in hand is finished first.

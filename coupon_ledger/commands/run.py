@@ -9,7 +9,7 @@ import click
 
 from consumers import expiry
 from consumers.topics import ensure_topics
-from consumers.worker import run_issuance, run_orders, stop_on_signals
+from consumers.worker import calm_the_collector, run_issuance, run_orders, stop_on_signals
 from coupon_ledger.serve import Server
 from coupon_ledger.servers import open_ledger, prepare, servers
 from coupon_ledger.service import service
@@ -81,6 +81,7 @@ def project(settings: Settings) -> None:
     """Keep the read models up to date."""
     _log_to_stderr()
     stop = stop_on_signals()
+    calm_the_collector()
     with servers(settings) as resolved:
         Runner(resolved.database(PROJECTOR_ROLE)).run(stop)
 
@@ -92,6 +93,7 @@ def expire(settings: Settings, follow: bool) -> None:
     """Write down expiries and ends of locks that are already true by the clock."""
     _log_to_stderr()
     stop = stop_on_signals()
+    calm_the_collector()
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
         if follow:
             expiry.run(ledger, stop)

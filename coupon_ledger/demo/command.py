@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from api import keys
 from consumers.inputs import ISSUANCE, ORDERS
+from consumers.worker import calm_the_collector
 from coupon_ledger.demo.memory import MemoryWatch
 from coupon_ledger.servers import open_ledger
 from coupon_ledger.service import Service, service
@@ -46,11 +47,11 @@ def demo(settings: Settings, campaigns: str, exit_after: bool, state: Path) -> N
     # Imported here: pyarrow and pandas come with the extra `demo` and take a second to load.
     from coupon_ledger.demo.dataset import load_offers  # noqa: PLC0415
 
+    calm_the_collector()
     chosen = _campaign_ids(campaigns)
     settings = settings.model_copy(update={"state": state, "business_time": "message"})
-    # The sweeper must not run while history is imported: by today's clock, everything has expired.
     load_offers(chosen)  # an unknown campaign is told before anything starts
-    with MemoryWatch() as memory, service(settings, sweeper=False) as running, open_ledger(running.settings) as ledger:
+    with MemoryWatch() as memory, service(settings, importing=True) as running, open_ledger(running.settings) as ledger:
         agree = _play(running, ledger, chosen, memory)
         _show_way_in(running, ledger)
         if exit_after:

@@ -237,7 +237,7 @@ with coupon as (
 select batch_id, sum(issued), count(*) filter (where last = 'unused'), count(*) filter (where last = 'coupon.locked'),
        count(*) filter (where last = 'coupon.used'), count(*) filter (where last = 'coupon.expired'),
        count(*) filter (where last = 'coupon.voided'), sum(discount)
-  from coupon where batch_id = any(%s) group by batch_id
+  from coupon where batch_id in (select unnest(%s::text[])) group by batch_id
 """
 
 
