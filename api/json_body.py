@@ -56,6 +56,8 @@ class StrictRequest(Request):
         elif length <= self.body_limit_bytes:
             # In one read, where the framework's stream would fill two buffers of 64 KiB for the smallest body.
             data = self.environ["wsgi.input"].read(length)
+            if len(data) < length:
+                raise MalformedJson("the body ended before its declared length")
         if length > self.body_limit_bytes:
             raise TooLarge
         return data

@@ -1,7 +1,8 @@
 """Case growth: the ledger's claims, locks and confirmations, and bulk issuance, on logs that are already long.
 
-The sizes run in turns, several times, so that a slow moment of the machine meets all of them; the median counts. A
-short log is made anew for each run; the long ones grow by what is measured on them.
+The sizes of claims and locks run in turns, several times, so that a slow moment of the machine meets all of them; the
+median counts. Bulk issuance runs once a size. A short log is made anew for each run, and coupons to lock are added to
+it; the long ones grow by what is measured on them.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Flask:
         """Called in each worker, so nothing is shared over the fork."""
-        return create_app(Ledger(Store(self.settings.database(), self.settings.database_pool_size)))
+        store = Store(self.settings.database(), self.settings.database_pool_size)
+        # Some threads are left to tell callers that the queue is full; one as long as there are threads never is.
+        return create_app(Ledger(store, waiting_limit=self.settings.http_threads * 3 // 4))
 
 
 def _calm_the_collector(worker: object) -> None:  # noqa: ARG001

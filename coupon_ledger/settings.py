@@ -60,10 +60,10 @@ class Settings(BaseSettings):
         description="API processes.",
     )
     http_threads: int = Field(
-        default=64,
-        ge=1,
-        le=256,
-        description="Threads of each API process: requests that may share a commit.",
+        default=128,
+        ge=4,
+        le=1024,
+        description="Threads of each API process; when three in four wait for a commit, the next caller hears 503.",
     )
     database_pool_size: int = Field(
         default=4,

@@ -36,8 +36,12 @@ from ledger.work import Loaded, Receipt, Work, fold
 ATTEMPTS = 12
 """How often work is decided again after somebody else moved the same stream."""
 CACHED_OBJECTS = 10_000
+LOADING_WAIT_SECONDS = 3.0
+"""How long a caller waits for another to read a batch again: a little longer than for a connection."""
 READ_LIMIT = 256
 """Callers whose streams are read in one statement."""
+READ_STREAM_LIMIT = 5_000
+"""Streams from which on no more callers join it."""
 
 Connection = psycopg.Connection[Any]
 
@@ -45,10 +49,13 @@ Connection = psycopg.Connection[Any]
 class Ledger:
     """Performs work against one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, waiting_limit: int = 4_096) -> None:
+        """``waiting_limit`` callers may wait for a look, and for a commit; the next one hears ``QueueFull``."""
         self.store = store
-        self._committer = Committer(store)
-        self._reader: Grouping[Sequence[Work], Snapshot] = Grouping("reader", self._read, READ_LIMIT)
+        self._committer = Committer(store, waiting_limit)
+        self._reader: Grouping[Sequence[Work], Snapshot] = Grouping(
+            "reader", self._read, READ_LIMIT, waiting_limit, no_answer=Unavailable
+        )
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
         # Batches whose stock is looked at before a commit, for it was used up when last seen.
@@ -111,10 +118,10 @@ class Ledger:
         fresh: bool,
     ) -> list[Receipt | Refusal | None]:
         """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
-        looked_at = [work for work in works if fresh or self._looks_first(work)]
-        snapshot = self._snapshot(looked_at, connection)
+        looked = [fresh or self._looks_first(work) for work in works]
+        snapshot = self._snapshot([work for work, look in zip(works, looked, strict=True) if look], connection)
         for batch_id, (_, version) in snapshot.stock.items():
-            if batch_id in self._batches and self._batches[batch_id].version != version:
+            if (cached := self._batches.get(batch_id)) is not None and cached.version != version:
                 self._forget([batch_id])
         results: list[Receipt | Refusal | None] = [None] * len(works)
         units: dict[int, Unit] = {}
@@ -122,7 +129,7 @@ class Ledger:
             decided = self._decide(work, snapshot, connection)
             if isinstance(decided, Unit):
                 units[index] = decided
-            elif isinstance(decided, Receipt) or fresh or self._looks_first(work):
+            elif isinstance(decided, Receipt) or looked[index]:
                 results[index] = decided
             # Otherwise it was refused by what was cached, which may be old, or is a repeat of what had its effect.
         for (index, unit), verdict in zip(units.items(), commit(list(units.values())), strict=True):
@@ -174,7 +181,8 @@ class Ledger:
         if verdict.word == "below_issued":
             return QuantityConflict("more coupons are already issued than the target")
         if verdict.word in ("conflict", "exists", "again"):
-            self._forget(stream.removeprefix("batch-") for stream in unit.reads)
+            if verdict.word == "conflict":
+                self._forget(stream.removeprefix("batch-") for stream in unit.reads)
             return None
         raise LedgerError(f"commit_group answered {verdict.word!r}")
 
@@ -189,7 +197,12 @@ class Ledger:
 
     def _read(self, questions: Sequence[Sequence[Work]]) -> Sequence[Snapshot]:
         """One snapshot for all who ask at once: each finds its own streams and requests in it."""
-        return [self._load([work for works in questions for work in works])] * len(questions)
+        asked: list[Work] = []
+        for count, works in enumerate(questions):
+            asked += works
+            if sum(len(work.streams) for work in asked) > READ_STREAM_LIMIT:
+                return [self._load(asked)] * (count + 1)
+        return [self._load(asked)] * len(questions)
 
     def _load(self, works: Sequence[Work], connection: Connection | None = None) -> Snapshot:
         return self.store.load(
@@ -203,16 +216,20 @@ class Ledger:
         )
 
     def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
-        """A batch as it was when last read; nobody changes the cached one."""
+        """A batch as it was when last read; nobody applies events to the cached one."""
         batch = self._batches.get(batch_id)
         if batch is None:
-            with self._loading:
+            if not self._loading.acquire(timeout=LOADING_WAIT_SECONDS):
+                raise Unavailable("the batch cannot be read now")
+            try:
                 batch = self._batches.get(batch_id)
                 if batch is None:
                     stream = f"batch-{batch_id}"
                     batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
                     if batch.version and self._settled(stream, connection):
                         _remember(self._batches, batch_id, batch)
+            finally:
+                self._loading.release()
         return batch
 
     def _terms_of(self, connection: Connection | None, template_id: str, version: int) -> Terms:

@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 
 from ledger.errors import ServiceError
 from ledger.events import Event
-from ledger.grouping import Grouping
+from ledger.grouping import Grouping, alike
 from ledger.request import Request
 from ledger.store import Store
 
@@ -208,12 +208,12 @@ def independent(units: Sequence[Unit]) -> int:
 class Committer(Grouping[Unit, Verdict]):
     """Commits what waiting callers hand in, a group at a time.
 
-    ``ask`` raises ``Unavailable`` when nothing was written, and ``OutcomeUnknown`` when the connection was lost while
-    committing and no other could be had to find out.
+    ``ask`` raises ``Unavailable`` when nothing was written, and ``OutcomeUnknown`` when no answer came in time, or the
+    connection was lost while committing and no other could be had to find out.
     """
 
-    def __init__(self, store: Store) -> None:
-        super().__init__("committer", self._commit, GROUP_LIMIT)
+    def __init__(self, store: Store, waiting_limit: int) -> None:
+        super().__init__("committer", self._commit, GROUP_LIMIT, waiting_limit)
         self._store = store
         self._refused = False
 
@@ -225,6 +225,6 @@ class Committer(Grouping[Unit, Verdict]):
                 lambda connection: commit_group(self._store, connection, group, refusals_likely=self._refused)
             )
         except ServiceError as error:
-            return [error] * len(group)
+            return alike(error, len(group))
         self._refused = any(verdict.word != "done" for verdict in verdicts)
         return verdicts

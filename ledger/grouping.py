@@ -9,8 +9,6 @@ from typing import Generic, TypeVar
 
 from ledger.errors import OutcomeUnknown, QueueFull, ServiceError, Unavailable
 
-QUEUE_LIMIT = 4_096
-"""Questions that may wait; the next caller is told to come back."""
 ANSWER_WAIT_SECONDS = 10.0
 
 QuestionT = TypeVar("QuestionT")
@@ -31,12 +29,22 @@ class Grouping(Generic[QuestionT, AnswerT]):
     """Answers what waits, a group at a time, and never waits for a group to fill."""
 
     def __init__(
-        self, name: str, answer: Callable[[Sequence[QuestionT]], Sequence[AnswerT | Exception]], limit: int
+        self,
+        name: str,
+        answer: Callable[[Sequence[QuestionT]], Sequence[AnswerT | Exception]],
+        limit: int,
+        waiting_limit: int,
+        no_answer: type[ServiceError] = OutcomeUnknown,
     ) -> None:
-        """``answer`` takes at most ``limit`` questions and answers as many of the first ones as may share a group."""
+        """``answer`` takes at most ``limit`` questions and answers as many of the first ones as may share a group.
+
+        At most ``waiting_limit`` questions wait. ``no_answer`` is what a caller hears that waited too long.
+        """
         self._name = name
         self._answer = answer
         self._limit = limit
+        self._waiting_limit = waiting_limit
+        self._no_answer = no_answer
         self._waiting: queue.SimpleQueue[_Waiting[QuestionT, AnswerT] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -45,21 +53,21 @@ class Grouping(Generic[QuestionT, AnswerT]):
     def ask(self, question: QuestionT) -> AnswerT:
         """Wait for the answer.
 
-        Raises ``QueueFull`` at once when too many wait, ``OutcomeUnknown`` when no answer comes in time, and
-        whatever the group answered with.
+        Raises ``QueueFull`` at once when too many wait, ``no_answer`` when none comes in time, and whatever the
+        group answered with.
         """
         item: _Waiting[QuestionT, AnswerT] = _Waiting(question)
         with self._lock:  # so that nothing is put behind the end of the queue
             if self._closed:
                 raise Unavailable("the ledger is closed")
-            if self._waiting.qsize() >= QUEUE_LIMIT:
+            if self._waiting.qsize() >= self._waiting_limit:
                 raise QueueFull()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._waiting.put(item)
         if not item.settled.acquire(timeout=ANSWER_WAIT_SECONDS):
-            raise OutcomeUnknown()
+            raise self._no_answer()
         if isinstance(item.answer, Exception):
             raise item.answer
         assert item.answer is not None
@@ -93,7 +101,7 @@ class Grouping(Generic[QuestionT, AnswerT]):
         try:
             answers = self._answer([item.question for item in held])
         except ServiceError as error:
-            answers = [error] * len(held)
+            answers = alike(error, len(held))
         except Exception as error:
             if len(held) > 1:  # one question may be to blame, and nothing was written: each goes alone
                 return sum(self._settle([item]) for item in held)
@@ -102,3 +110,11 @@ class Grouping(Generic[QuestionT, AnswerT]):
             item.answer = answer
             item.settled.release()
         return len(answers)
+
+
+def alike(error: ServiceError, count: int) -> list[ServiceError]:
+    """The same error for each of so many callers: one object raised in many threads would mix their tracebacks."""
+    errors = [type(error)(error.detail, **error.facts) for _ in range(count)]
+    for each in errors:
+        each.__cause__ = error.__cause__ or error
+    return errors

@@ -2,7 +2,7 @@
 
 The library's recorder reads it as its own (a test holds that); it gives us the pool and the mapper. Our reads bring
 several streams, earlier answers and the clock in one round trip, and writing goes through ``commit_group``
-(migrations/0003), because the library's own insert commits one caller at a time. Events are stored as readable JSON
+(migrations/0008), because the library's own insert commits one caller at a time. Events are stored as readable JSON
 under explicit topics.
 """
 
@@ -35,12 +35,14 @@ SCHEMA_LIMIT_BYTES = 56
 CLOCK_LIFE_SECONDS = 5
 """The database clock is carried on for so long before it is asked for again: two clocks drift apart."""
 CONNECT_TIMEOUT_SECONDS = 2
+RETRY_SECONDS = 5.0
+"""After a lost connection, how long another is tried: stale ones fail at once, but a silent network takes its time."""
 POOL_WAIT_SECONDS = 2.0
 """What bounds waiting for a connection. A bound on how many wait would keep psycopg_pool 3.3 from reconnecting."""
 NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
 PLANS = {"plan_cache_mode": "force_generic_plan"}
-"""Every statement here finds rows by key, whatever the values are; planning for the values costs more than finding."""
+"""Statements here find rows by key, whatever the values are: planning for the values costs more than finding."""
 SESSION_LIMITS = {"lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"}
 """Of every session: nobody waits long for a lock, and a frozen process does not keep one."""
 ROLE_LIMITS = {
@@ -57,6 +59,7 @@ TROUBLE = (
     # The server ended the session, and psycopg has them among errors of the statement.
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,  # a server that was demoted and is no longer the one to write to
 )
 
 
@@ -206,14 +209,19 @@ class Store:
         Raises ``OutcomeUnknown`` when it was lost at least once and never came to an end, otherwise ``Unavailable``.
         """
         lost = False
+        ends_at = time.monotonic() + RETRY_SECONDS
         for _ in range(self._pool_size + 1):
             try:
                 with self.connection() as connection:
                     return do(connection)
             except Unavailable as error:
                 if not _is_lost(error.__cause__):
-                    raise (OutcomeUnknown() if lost else error) from error
+                    if lost:
+                        raise OutcomeUnknown() from error
+                    raise
                 lost = True
+            if time.monotonic() > ends_at:
+                break
         raise OutcomeUnknown()
 
     def now(self, connection: psycopg.Connection[Any] | None = None) -> datetime:
@@ -332,10 +340,10 @@ union all
 
 def _is_lost(error: BaseException | None) -> bool:
     """Whether the connection broke, which tells nothing of what was done; otherwise nothing was."""
+    if isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+        return True  # the session ended, perhaps while it committed: so it is when the server's own log has no room
     if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolClosed | PoolTimeout):
         return False
-    if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
-        return True  # the session ended, perhaps while it committed: so it is when the server's own log has no room
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 

@@ -2,9 +2,10 @@
 -- were half of the work.
 
 -- The most that the user may have, so that the table itself refuses more; absent on rows of before.
-alter table user_quota add column most integer, add constraint never_over_limit check (issued <= most);
+-- They need no look (not valid), for they pass.
+alter table user_quota add column most integer, add constraint never_over_limit check (issued <= most) not valid;
 
-drop function commit_group(text, text, text, text, text, integer, jsonb);
+-- commit_group stays for processes of the previous release until they are replaced.
 
 -- A group of units of work is written by one statement. Event columns come as text with one line a row (JSON text has no
 -- raw line feed), which is several times cheaper to send than arrays; so do the quotas, of which every claim has one.
@@ -36,8 +37,6 @@ begin
     -- One writer at a time, until its commit is durable: insert order is commit order, which is what every follower
     -- of the log relies on. An advisory lock does this without blocking vacuum, analyze and index builds.
     perform pg_advisory_xact_lock('events'::regclass::oid::bigint);
-    -- A hint for followers, once a group; they poll anyway.
-    perform pg_notify(current_schema() || '_events', '');
     -- Positions follow the last one, so the log has no holes and a missing row shows.
     select coalesce(max(notification_id), 0) into head from events;
     begin
@@ -89,6 +88,8 @@ begin
           from unnest(string_to_array(event_streams, E'\n'), string_to_array(event_versions, ' ')::bigint[],
                       string_to_array(event_topics, E'\n'), string_to_array(event_states, E'\n'))
                with ordinality as e (stream, version, topic, state, n);
+        -- A hint for followers, once a group; they poll anyway.
+        perform pg_notify(current_schema() || '_events', '');
         return head;
     exception when unique_violation or check_violation then return null;  -- undone; somebody is to be refused
     end;

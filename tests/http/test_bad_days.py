@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from api import create_app, keys
-from ledger import grouping
 from ledger import store as store_module
 from ledger.application import Ledger
 from ledger.commit import Committer, Unit, Verdict
@@ -45,12 +44,12 @@ class Service:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Database], Service]]:
+def serve() -> Iterator[Callable[..., Service]]:
     """Serves a database, with a batch that is ready."""
     with ExitStack() as open_ledgers:
 
-        def make(database: Database) -> Service:
-            ledger = Ledger(Store(database))
+        def make(database: Database, waiting_limit: int = 1_000) -> Service:
+            ledger = Ledger(Store(database), waiting_limit)
             open_ledgers.callback(ledger.close)
             with ledger.store.connection() as connection:
                 token = keys.create(connection, MERCHANT, "shopper-app", "test")
@@ -105,12 +104,10 @@ def once_back(ask: Callable[[], Answer]) -> Answer:
 @pytest.mark.usefixtures("patient")
 def test_a_full_queue_is_told_before_anybody_who_waits_is_answered(
     database: Database,
-    serve: Callable[[Database], Service],
+    serve: Callable[..., Service],
     callers: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(grouping, "QUEUE_LIMIT", 4)
-    service = serve(database)
+    service = serve(database, waiting_limit=4)
     with writers_blocked(database):
         first = callers.submit(service.claim, "first")
         wait_for_writers(database)

@@ -288,3 +288,29 @@ def test_what_a_rolled_back_transaction_did_to_a_batch_is_not_remembered(ledger:
     with pytest.raises(BatchNotOpen):
         ledger.do(use_cases.claim(shop.request(), batch_id, "u"))
     assert_guards_equal_events(ledger.store.database)
+
+
+def test_users_who_may_have_one_and_users_who_may_have_three_in_one_group(group: Group) -> None:
+    def unit(name: str, user: str, take: int, most: int) -> Unit:
+        return Unit([group.coupon(name)], quota={(group.batch_id, user): (take, most)})
+
+    assert group.words(unit("a", "one", 1, 1), unit("b", "three", 1, 3)) == ["done", "done"]
+    assert group.words(unit("c", "one", 1, 1), unit("d", "three", 2, 3)) == ["user_limit", "done"]
+    assert group.words(unit("e", "other", 2, 1)) == ["user_limit"]
+    assert group.words(unit("f", "other", 1, 1), unit("g", "three", 1, 3)) == ["done", "user_limit"]
+
+
+def test_quotas_of_the_previous_release_name_no_limit_and_count_all_the_same(group: Group) -> None:
+    database = group.ledger.store.database
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as owner:
+        owner.execute(
+            "insert into user_quota (batch_id, user_id, issued) values (%(batch)s, 'one', 1), (%(batch)s, 'three', 2)",
+            {"batch": group.batch_id},
+        )
+
+    def unit(name: str, user: str, most: int) -> Unit:
+        return Unit([group.coupon(name)], quota={(group.batch_id, user): (1, most)})
+
+    assert group.words(unit("a", "one", 1)) == ["user_limit"]
+    assert group.words(unit("b", "three", 3)) == ["done"]
+    assert group.words(unit("c", "three", 3)) == ["user_limit"]
