@@ -9,6 +9,7 @@ under explicit topics.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -187,6 +188,7 @@ class Store:
         self.recorder.channel_name = f"{database.schema}_events"
         self._pool_size = pool_size
         self._clock: tuple[float, datetime] | None = None
+        self._asking_clock = threading.Lock()
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -229,8 +231,13 @@ class Store:
         if self._clock is not None:
             told_at, moment = self._clock
             elapsed = time.monotonic() - told_at
-            if elapsed < CLOCK_LIFE_SECONDS:
+            # When it is old, one caller asks; the others carry it on instead of all asking at once.
+            if elapsed < CLOCK_LIFE_SECONDS or not self._asking_clock.acquire(blocking=False):
                 return moment + timedelta(seconds=elapsed)
+            try:
+                return self.load((), (), connection).now
+            finally:
+                self._asking_clock.release()
         return self.load((), (), connection).now
 
     def load(
