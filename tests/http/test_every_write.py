@@ -194,6 +194,21 @@ def test_a_body_of_undeclared_length_has_the_same_limit(operator, scene):
         assert answer.status_code == status, answer.data
 
 
+def test_a_body_that_ends_before_its_length_has_no_effect(operator, scene, ledger):
+    """The sender was cut off, and what came may still be JSON."""
+    path, body = scene.call("create_template")
+    head = ledger.store.head()
+    answer = operator.client.post(
+        path,
+        data=orjson.dumps(body),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {operator.token}", "Idempotency-Key": "cut-off"},
+        environ_overrides={"CONTENT_LENGTH": "5000"},
+    )
+    assert (answer.status_code, answer.json["code"]) == (400, "malformed_json")
+    assert ledger.store.head() == head
+
+
 LONG = {"create_template", "revise_template", "issue_coupons", "confirm_coupons"}
 
 
