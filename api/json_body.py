@@ -55,7 +55,10 @@ class StrictRequest(Request):
             length = len(data)
         elif length <= self.body_limit_bytes:
             # In one read, where the framework's stream would fill two buffers of 64 KiB for the smallest body.
-            data = self.environ["wsgi.input"].read(length)
+            try:
+                data = self.environ["wsgi.input"].read(length)
+            except (OSError, ValueError):  # the sender is gone
+                data = b""
             if len(data) < length:
                 raise MalformedJson("the body ended before its declared length")
         if length > self.body_limit_bytes:

@@ -43,8 +43,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         """Called in each worker, so nothing is shared over the fork."""
         store = Store(self.settings.database(), self.settings.database_pool_size)
-        # Some threads are left to tell callers that the queue is full; one as long as there are threads never is.
-        return create_app(Ledger(store, waiting_limit=self.settings.http_threads * 3 // 4))
+        # Some threads are left to tell the other callers that the queue is full, and to answer probes.
+        return create_app(Ledger(store, callers_limit=self.settings.http_threads * 3 // 4))
 
 
 def _calm_the_collector(worker: object) -> None:  # noqa: ARG001

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=128,
         ge=4,
         le=1024,
-        description="Threads of each API process; when three in four wait for a commit, the next caller hears 503.",
+        description="Threads of each API process; when three in four are writing, the next writer hears 503.",
     )
     database_pool_size: int = Field(
         default=4,

@@ -21,6 +21,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     LedgerError,
     QuantityConflict,
+    QueueFull,
     Refusal,
     SoldOut,
     Unavailable,
@@ -49,12 +50,15 @@ Connection = psycopg.Connection[Any]
 class Ledger:
     """Performs work against one store."""
 
-    def __init__(self, store: Store, waiting_limit: int = 4_096) -> None:
-        """``waiting_limit`` callers may wait for a look, and for a commit; the next one hears ``QueueFull``."""
+    def __init__(self, store: Store, callers_limit: int = 4_096) -> None:
+        """``callers_limit`` callers may have work performed at once; the next one hears ``QueueFull``."""
         self.store = store
-        self._committer = Committer(store, waiting_limit)
+        self._callers_limit = callers_limit
+        self._callers = 0
+        self._counting = threading.Lock()
+        self._committer = Committer(store)
         self._reader: Grouping[Sequence[Work], Snapshot] = Grouping(
-            "reader", self._read, READ_LIMIT, waiting_limit, no_answer=Unavailable
+            "reader", self._read, READ_LIMIT, no_answer=Unavailable
         )
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
@@ -75,9 +79,17 @@ class Ledger:
         """Perform one piece of work, in a group with whatever else waits.
 
         Raises the ``Refusal`` of the rule that says no, or a ``ServiceError`` after which the same request may be
-        sent again.
+        sent again: at once ``QueueFull`` when too many callers wait for a look, a commit or the database.
         """
-        result = self._attempt([work], None, lambda units: [self._committer.ask(unit) for unit in units])[0]
+        with self._counting:
+            if self._callers >= self._callers_limit:
+                raise QueueFull()
+            self._callers += 1
+        try:
+            result = self._attempt([work], None, lambda units: [self._committer.ask(unit) for unit in units])[0]
+        finally:
+            with self._counting:
+                self._callers -= 1
         if isinstance(result, Refusal):
             raise result
         return result
@@ -198,11 +210,14 @@ class Ledger:
     def _read(self, questions: Sequence[Sequence[Work]]) -> Sequence[Snapshot]:
         """One snapshot for all who ask at once: each finds its own streams and requests in it."""
         asked: list[Work] = []
-        for count, works in enumerate(questions):
+        answered = streams = 0
+        for works in questions:
             asked += works
-            if sum(len(work.streams) for work in asked) > READ_STREAM_LIMIT:
-                return [self._load(asked)] * (count + 1)
-        return [self._load(asked)] * len(questions)
+            answered += 1
+            streams += sum(len(work.streams) for work in works)
+            if streams > READ_STREAM_LIMIT:
+                break
+        return [self._load(asked)] * answered
 
     def _load(self, works: Sequence[Work], connection: Connection | None = None) -> Snapshot:
         return self.store.load(

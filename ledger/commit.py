@@ -212,8 +212,8 @@ class Committer(Grouping[Unit, Verdict]):
     connection was lost while committing and no other could be had to find out.
     """
 
-    def __init__(self, store: Store, waiting_limit: int) -> None:
-        super().__init__("committer", self._commit, GROUP_LIMIT, waiting_limit)
+    def __init__(self, store: Store) -> None:
+        super().__init__("committer", self._commit, GROUP_LIMIT)
         self._store = store
         self._refused = False
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ledger.errors import OutcomeUnknown, QueueFull, ServiceError, Unavailable
+from ledger.errors import OutcomeUnknown, ServiceError, Unavailable
 
 ANSWER_WAIT_SECONDS = 10.0
 
@@ -33,17 +33,15 @@ class Grouping(Generic[QuestionT, AnswerT]):
         name: str,
         answer: Callable[[Sequence[QuestionT]], Sequence[AnswerT | Exception]],
         limit: int,
-        waiting_limit: int,
         no_answer: type[ServiceError] = OutcomeUnknown,
     ) -> None:
         """``answer`` takes at most ``limit`` questions and answers as many of the first ones as may share a group.
 
-        At most ``waiting_limit`` questions wait. ``no_answer`` is what a caller hears that waited too long.
+        ``no_answer`` is what a caller hears that waited too long.
         """
         self._name = name
         self._answer = answer
         self._limit = limit
-        self._waiting_limit = waiting_limit
         self._no_answer = no_answer
         self._waiting: queue.SimpleQueue[_Waiting[QuestionT, AnswerT] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -53,15 +51,12 @@ class Grouping(Generic[QuestionT, AnswerT]):
     def ask(self, question: QuestionT) -> AnswerT:
         """Wait for the answer.
 
-        Raises ``QueueFull`` at once when too many wait, ``no_answer`` when none comes in time, and whatever the
-        group answered with.
+        Raises ``no_answer`` when none comes in time, and whatever the group answered with.
         """
         item: _Waiting[QuestionT, AnswerT] = _Waiting(question)
         with self._lock:  # so that nothing is put behind the end of the queue
             if self._closed:
                 raise Unavailable("the ledger is closed")
-            if self._waiting.qsize() >= self._waiting_limit:
-                raise QueueFull()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()

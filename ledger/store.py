@@ -34,7 +34,7 @@ PROJECTOR_ROLE = "coupon_ledger_projector"
 SCHEMA_LIMIT_BYTES = 56
 """So that the followers' channel, the schema with ``_events`` behind it, is no longer than 63 bytes."""
 CLOCK_LIFE_SECONDS = 5
-"""The database clock is carried on for so long before it is asked for again: two clocks drift apart."""
+"""The database clock is carried on for so long before one caller asks again, and twice as long by any: clocks drift."""
 CONNECT_TIMEOUT_SECONDS = 2
 RETRY_SECONDS = 5.0
 """After a lost connection, how long another is tried: stale ones fail at once, but a silent network takes its time."""
@@ -210,8 +210,7 @@ class Store:
 
         Raises ``OutcomeUnknown`` when it was lost at least once and never came to an end, otherwise ``Unavailable``.
         """
-        lost = False
-        ends_at = time.monotonic() + RETRY_SECONDS
+        lost, ends_at = False, 0.0
         for _ in range(self._pool_size + 1):
             try:
                 with self.connection() as connection:
@@ -221,8 +220,9 @@ class Store:
                     if lost:
                         raise OutcomeUnknown() from error
                     raise
-                lost = True
-            if time.monotonic() > ends_at:
+            if not lost:
+                lost, ends_at = True, time.monotonic() + RETRY_SECONDS
+            elif time.monotonic() > ends_at:
                 break
         raise OutcomeUnknown()
 
@@ -232,12 +232,15 @@ class Store:
             told_at, moment = self._clock
             elapsed = time.monotonic() - told_at
             # When it is old, one caller asks; the others carry it on instead of all asking at once.
-            if elapsed < CLOCK_LIFE_SECONDS or not self._asking_clock.acquire(blocking=False):
+            if elapsed < CLOCK_LIFE_SECONDS:
                 return moment + timedelta(seconds=elapsed)
-            try:
-                return self.load((), (), connection).now
-            finally:
-                self._asking_clock.release()
+            if elapsed < 2 * CLOCK_LIFE_SECONDS:
+                if not self._asking_clock.acquire(blocking=False):
+                    return moment + timedelta(seconds=elapsed)
+                try:
+                    return self.load((), (), connection).now
+                finally:
+                    self._asking_clock.release()
         return self.load((), (), connection).now
 
     def load(

@@ -72,7 +72,8 @@ def times_as_text(decode: Decode) -> Decode:
     """Decode as ``decode`` does, but leave times as the text that is stored, for projections only.
 
     PostgreSQL reads that text itself, so making a time of it and a text again is spared: it was a third of all work.
-    A text that is no time is refused when it is written. An event of another version is decoded in full.
+    What PostgreSQL does not take for a time is refused when it is written. An event of another version is decoded in
+    full.
     """
 
     def decode_row(stream: str, version: int, topic: str, state: bytes) -> Event:

@@ -48,8 +48,8 @@ def serve() -> Iterator[Callable[..., Service]]:
     """Serves a database, with a batch that is ready."""
     with ExitStack() as open_ledgers:
 
-        def make(database: Database, waiting_limit: int = 1_000) -> Service:
-            ledger = Ledger(Store(database), waiting_limit)
+        def make(database: Database, callers_limit: int = 1_000) -> Service:
+            ledger = Ledger(Store(database), callers_limit)
             open_ledgers.callback(ledger.close)
             with ledger.store.connection() as connection:
                 token = keys.create(connection, MERCHANT, "shopper-app", "test")
@@ -107,13 +107,13 @@ def test_a_full_queue_is_told_before_anybody_who_waits_is_answered(
     serve: Callable[..., Service],
     callers: ThreadPoolExecutor,
 ) -> None:
-    service = serve(database, waiting_limit=4)
+    service = serve(database, callers_limit=5)
     with writers_blocked(database):
         first = callers.submit(service.claim, "first")
         wait_for_writers(database)
         rest = {callers.submit(service.claim, f"claim-{n}"): f"claim-{n}" for n in range(16)}
-        # Besides the queue, at most one group is in hand and one unit on its way to the next.
-        wait_until(lambda: sum(future.done() for future in rest) >= 16 - 4 - 1)
+        # Besides the first, four may wait.
+        wait_until(lambda: sum(future.done() for future in rest) == 16 - 4)
         refused = {future: key for future, key in rest.items() if future.done()}
         for future in refused:
             come_again(future.result(), "queue_full")

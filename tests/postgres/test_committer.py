@@ -195,7 +195,7 @@ def test_every_backend_is_ended_and_the_next_requests_are_answered(ledger: Ledge
 
 
 def test_a_full_queue_says_so_at_once(database: Database, callers: ThreadPoolExecutor) -> None:
-    ledger = Ledger(Store(database), waiting_limit=3)
+    ledger = Ledger(Store(database), callers_limit=4)
     shop = Shop(ledger)
     with blocked_behind_one(ledger, shop, callers) as (_, first):
         batch_id = next(iter(ledger._batches))
@@ -231,7 +231,7 @@ def test_closing_settles_what_waits_and_refuses_what_comes_after(
 
 
 def test_a_committer_that_never_ran_is_closed_too(ledger: Ledger) -> None:
-    committer = Committer(ledger.store, 10)
+    committer = Committer(ledger.store)
     committer.close()
     committer.close()
     with pytest.raises(Unavailable, match="closed"):
@@ -287,7 +287,7 @@ def test_claims_that_wait_behind_a_stop_are_refused_in_the_log_too(
 
 def test_a_committer_never_lingers(database: Database) -> None:
     own = Store(database)
-    committer = Committer(own, 10)
+    committer = Committer(own)
     assert committer.ask(Unit([issued(coupon="c").event(1)])).word == "done"
     committer.close()
     own.close()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ledger.errors import OutcomeUnknown, QueueFull, Unavailable
+from ledger.errors import OutcomeUnknown, Unavailable
 from ledger.grouping import Grouping
 
 
@@ -18,9 +18,11 @@ class Squares:
     def __init__(self, take: int = 100) -> None:
         self.take = take
         self.gate = threading.Event()
+        self.entered = threading.Event()
         self.groups: list[list[int]] = []
 
     def __call__(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
+        self.entered.set()
         self.gate.wait(10)
         self.groups.append(list(numbers))
         if 1313 in numbers:
@@ -38,10 +40,9 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 def ask_all(squares: Squares, callers: ThreadPoolExecutor, numbers: Sequence[int]) -> list[int | BaseException]:
     """The outcomes of numbers that wait behind a first group of one, in their order."""
-    grouping: Grouping[int, int] = Grouping("test", squares, 10, 100)
+    grouping: Grouping[int, int] = Grouping("test", squares, 10)
     first = callers.submit(grouping.ask, 1)
-    while grouping._thread is None or grouping._waiting.qsize():
-        threading.Event().wait(0.001)
+    assert squares.entered.wait(10)
     calls = []
     for count, number in enumerate(numbers, 1):
         calls.append(callers.submit(grouping.ask, number))
@@ -79,21 +80,12 @@ def test_a_service_that_is_away_is_told_to_each_caller_by_an_error_of_its_own(ca
     assert {str(error) for error in errors} == {"away"}
 
 
-def test_a_full_queue_and_an_answer_that_never_comes(
-    callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_never_comes(callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger.grouping.ANSWER_WAIT_SECONDS", 0.2)
-    squares = Squares()
     for no_answer in (OutcomeUnknown, Unavailable):
-        grouping: Grouping[int, int] = Grouping("test", squares, 10, 1, no_answer)
-        first = callers.submit(grouping.ask, 1)
-        while grouping._thread is None or grouping._waiting.qsize():
-            threading.Event().wait(0.001)
-        second = callers.submit(grouping.ask, 2)
-        while grouping._waiting.qsize() < 1:
-            threading.Event().wait(0.001)
-        with pytest.raises(QueueFull):
-            grouping.ask(3)
-        assert isinstance(first.exception(10), no_answer)
-        assert isinstance(second.exception(10), no_answer)
-    squares.gate.set()
+        squares = Squares()
+        grouping: Grouping[int, int] = Grouping("test", squares, 10, no_answer)
+        calls = [callers.submit(grouping.ask, number) for number in (1, 2)]
+        assert [type(call.exception(10)) for call in calls] == [no_answer] * 2
+        squares.gate.set()
+        grouping.close()
