@@ -127,9 +127,7 @@ class EventMapper(Mapper[str]):
                 payload[name] = datetime.fromisoformat(payload[name])
         payload["originator_id"] = stream
         payload["originator_version"] = version
-        event = object.__new__(event_class)
-        event.__dict__.update(payload)
-        return event
+        return event_class.made(payload)
 
 
 class _Datastore(PostgresDatastore):

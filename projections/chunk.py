@@ -85,9 +85,7 @@ def times_as_text(decode: Decode) -> Decode:
             return decode(stream, version, topic, state)  # to be upcast, or refused too
         payload["originator_id"] = stream
         payload["originator_version"] = version
-        event = object.__new__(event_class)
-        event.__dict__.update(payload)
-        return event
+        return event_class.made(payload)
 
     return decode_row
 
