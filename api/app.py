@@ -23,6 +23,7 @@ from api.keys import Keyring
 from api.orders import orders
 from api.templates import templates
 from api.users import users
+from api.wire import CallersIdConverter
 from ledger.application import Ledger
 from ledger.errors import InvalidField, LedgerError
 
@@ -56,6 +57,7 @@ def create_app(ledger: Ledger) -> OpenAPI:
     app.request_class = StrictRequest
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
+    app.url_map.converters["callers_id"] = CallersIdConverter
     app.extensions["ledger"] = ledger
     app.extensions["keyring"] = Keyring(ledger.store)
     app.before_request(_admit)

@@ -23,7 +23,7 @@ orders = APIBlueprint(
 
 
 @orders.post(
-    "/orders/<order_id>/locks",
+    "/orders/<callers_id:order_id>/locks",
     responses=contract.write(
         200,
         answers.Locks,
@@ -51,7 +51,7 @@ def lock_coupons(path: OrderPath, body: LockBody) -> Response:
 
 
 @orders.post(
-    "/orders/<order_id>/confirmations",
+    "/orders/<callers_id:order_id>/confirmations",
     responses=contract.write(
         200,
         answers.Redemptions,
@@ -78,7 +78,7 @@ def confirm_coupons(path: OrderPath, body: ConfirmBody) -> Response:
 
 
 @orders.post(
-    "/orders/<order_id>/unlocks",
+    "/orders/<callers_id:order_id>/unlocks",
     responses=contract.write(
         200,
         answers.OrderCouponStates,
@@ -98,7 +98,7 @@ def unlock_coupons(path: OrderPath, body: UnlockBody) -> Response:
 
 
 @orders.post(
-    "/orders/<order_id>/returns",
+    "/orders/<callers_id:order_id>/returns",
     responses=contract.write(
         200,
         answers.OrderCouponStates,

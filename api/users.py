@@ -34,7 +34,7 @@ class WalletQuery(AtLeastQuery):
 
 
 @users.get(
-    "/users/<user_id>/coupons",
+    "/users/<callers_id:user_id>/coupons",
     responses=contract.read(answers.Wallet, problems.BadCursor, errors.NotCaughtUp),
 )
 def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:

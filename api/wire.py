@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
+from werkzeug.routing import BaseConverter
 
 from ledger.batch import QUANTITY_LIMIT
 from ledger.errors import InvalidInput
@@ -161,6 +162,13 @@ class CouponPath(Parameters):
     """A coupon's id."""
 
     coupon_id: Id
+
+
+class CallersIdConverter(BaseConverter):
+    """An id that a caller chose: a slash within it, sent as ``%2F``, does not end it."""
+
+    regex = ".+?"
+    part_isolating = False
 
 
 class OrderPath(Parameters):

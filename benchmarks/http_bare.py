@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 
 from coupon_ledger.serve import Server
 from coupon_ledger.settings import Settings
-from ledger.store import Database
+from ledger.database import Database
 
 POOL_SIZE = 16
 """The best of 4, 16 and 64."""

@@ -17,8 +17,9 @@ from psycopg.rows import tuple_row
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.database import Database
 from ledger.request import Request
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.terms import Benefit, Terms
 
 MERCHANT = "bench"

@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from coupon_ledger.embedded import EmbeddedKafka, EmbeddedPostgres
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
+from ledger.database import PROJECTOR_ROLE
 from ledger.migrate import migrate
-from ledger.store import PROJECTOR_ROLE, Store
+from ledger.store import Store
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 

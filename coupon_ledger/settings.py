@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledger.store import APP_ROLE, Database
+from ledger.database import APP_ROLE, Database
 
 
 class Settings(BaseSettings):

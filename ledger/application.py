@@ -1,7 +1,7 @@
 """The ledger performs work: it loads, lets the use case decide, commits, and decides again on a conflict.
 
 HTTP performs one piece of work and waits for its answer (``Ledger.do``). A Kafka poll performs many in one
-transaction with its offsets (``Ledger.do_all``). Both run the use cases of ``use_cases.py``, so both keep the same
+transaction with its offsets (``Ledger.do_all``). Both run the use cases of ``use_cases/``, so both keep the same
 promises.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from ledger.errors import (
     Unavailable,
     UserLimitReached,
 )
-from ledger.grouping import Grouping
+from ledger.grouping import Grouping, Onward
 from ledger.request import Request
 from ledger.store import AnsweredRequest, Snapshot, Store
 from ledger.template import Template
@@ -57,9 +57,8 @@ class Ledger:
         self._callers = 0
         self._counting = threading.Lock()
         self._committer = Committer(store)
-        self._reader: Grouping[Sequence[Work], Snapshot] = Grouping(
-            "reader", self._read, READ_LIMIT, no_answer=Unavailable
-        )
+        # What it decides goes on to the committer while it reads for the next ones; a caller is woken once.
+        self._decider: Grouping[Work, Receipt | Verdict] = Grouping("decider", self._look_and_decide, READ_LIMIT)
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
         # Batches whose stock is looked at before a commit, for it was used up when last seen.
@@ -71,7 +70,7 @@ class Ledger:
 
     def close(self) -> None:
         """Commit what waits and let go of the database."""
-        self._reader.close()
+        self._decider.close()
         self._committer.close()
         self.store.close()
 
@@ -86,67 +85,77 @@ class Ledger:
                 raise QueueFull()
             self._callers += 1
         try:
-            result = self._attempt([work], None, lambda units: [self._committer.ask(unit) for unit in units])[0]
+            return self._attempt(work)
         finally:
             with self._counting:
                 self._callers -= 1
-        if isinstance(result, Refusal):
-            raise result
-        return result
+
+    def _attempt(self, work: Work) -> Receipt:
+        looks = self._looks_first(work)
+        for _ in range(ATTEMPTS):
+            answer: Receipt | Refusal | Verdict | None
+            if looks:
+                answer = self._decider.ask(work)
+            else:
+                unit = self._decide(work, Snapshot.of_nothing(self.store.now()), None)
+                # Refused by what was cached, which may be old, or a repeat of what had its effect: so it looks.
+                answer = self._committer.ask(unit) if isinstance(unit, Unit) else None
+            result = self._result(work, answer) if isinstance(answer, Verdict) else answer
+            if isinstance(result, Refusal):
+                raise result
+            if result is not None:
+                return result
+            looks = True
+        raise _too_busy()
+
+    def _look_and_decide(self, works: Sequence[Work]) -> Sequence[Receipt | Onward | Refusal]:
+        asked: list[Work] = []
+        streams = 0
+        for work in works:
+            asked.append(work)
+            streams += len(work.streams)
+            if streams > READ_STREAM_LIMIT:
+                break
+        snapshot = self._look(asked, None)
+        decisions = (self._decide(work, snapshot, None) for work in asked)
+        return [Onward(self._committer, made) if isinstance(made, Unit) else made for made in decisions]
 
     def do_all(self, works: Sequence[Work], connection: Connection) -> list[Receipt | Refusal]:
         """Perform many pieces of work in the connection's transaction, each with its own result, in their order.
 
         Work on the same stream is decided one after the other. Nothing is durable before the caller commits.
         """
-        return self._attempt(works, connection, partial(commit_all, self.store, connection))
-
-    def _attempt(
-        self,
-        works: Sequence[Work],
-        connection: Connection | None,
-        commit: Callable[[list[Unit]], list[Verdict]],
-    ) -> list[Receipt | Refusal]:
         results: list[Receipt | Refusal | None] = [None] * len(works)
-        todo, waves_in_vain, fresh = list(range(len(works))), 0, False
+        todo, waves_in_vain, looks = list(range(len(works))), 0, False
         while todo:
             wave, rest = _wave(works, todo)
-            settled = self._do_wave([works[index] for index in wave], connection, commit, fresh)
+            settled = self._do_wave([works[index] for index in wave], connection, looks)
             for index, result in zip(wave, settled, strict=True):
                 results[index] = result
             again = [index for index in wave if results[index] is None]
             waves_in_vain = waves_in_vain + 1 if len(again) == len(wave) else 0
             if waves_in_vain == ATTEMPTS:
-                raise Unavailable("the same objects are written too often to decide on them now")
-            fresh = bool(again)
+                raise _too_busy()
+            looks = bool(again)
             todo = sorted(again + rest)
         return [result for result in results if result is not None]
 
-    def _do_wave(
-        self,
-        works: Sequence[Work],
-        connection: Connection | None,
-        commit: Callable[[list[Unit]], list[Verdict]],
-        fresh: bool,
-    ) -> list[Receipt | Refusal | None]:
+    def _do_wave(self, works: Sequence[Work], connection: Connection, looks: bool) -> list[Receipt | Refusal | None]:
         """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
-        looked = [fresh or self._looks_first(work) for work in works]
-        snapshot = self._snapshot([work for work, look in zip(works, looked, strict=True) if look], connection)
-        for batch_id, (_, version) in snapshot.stock.items():
-            if (cached := self._batches.get(batch_id)) is not None and cached.version != version:
-                self._forget([batch_id])
+        looked = [looks or self._looks_first(work) for work in works]
+        snapshot = self._look([work for work, look in zip(works, looked, strict=True) if look], connection)
         results: list[Receipt | Refusal | None] = [None] * len(works)
         units: dict[int, Unit] = {}
         for index, work in enumerate(works):
             decided = self._decide(work, snapshot, connection)
             if isinstance(decided, Unit):
                 units[index] = decided
-            elif isinstance(decided, Receipt) or looked[index]:
+            elif looked[index]:
                 results[index] = decided
-            # Otherwise it was refused by what was cached, which may be old, or is a repeat of what had its effect.
-        for (index, unit), verdict in zip(units.items(), commit(list(units.values())), strict=True):
-            results[index] = self._result(works[index], unit, verdict)
-            if connection is not None and verdict.word == "done":
+        verdicts = commit_all(self.store, connection, list(units.values()))
+        for (index, unit), verdict in zip(units.items(), verdicts, strict=True):
+            results[index] = self._result(works[index], verdict)
+            if verdict.word == "done":
                 streams = {event.originator_id for event in unit.events}
                 self._unsettled.update(stream for stream in streams if not stream.startswith("coupon-"))
         return results
@@ -175,14 +184,14 @@ class Ledger:
                     return SoldOut(batch_id=batch_id)
         return decided
 
-    def _result(self, work: Work, unit: Unit, verdict: Verdict) -> Receipt | Refusal | None:
+    def _result(self, work: Work, verdict: Verdict) -> Receipt | Refusal | None:
         """What a verdict means; ``None`` when the work must be decided again."""
         if verdict.word == "done":
             if work.issues_from in self._sold_out:
                 self._sold_out.pop(work.issues_from, None)
-            return Receipt(unit.answer, verdict.position)
+            return Receipt(verdict.answer, verdict.position)
         if verdict.word == "replayed":
-            return Receipt(verdict.answer or {}, verdict.position, replayed=True)
+            return Receipt(verdict.answer, verdict.position, replayed=True)
         if verdict.word == "reused":
             return IdempotencyKeyReused(request_id=work.request.request_id)
         if verdict.word == "user_limit":
@@ -193,8 +202,8 @@ class Ledger:
         if verdict.word == "below_issued":
             return QuantityConflict("more coupons are already issued than the target")
         if verdict.word in ("conflict", "exists", "again"):
-            if verdict.word == "conflict":
-                self._forget(stream.removeprefix("batch-") for stream in unit.reads)
+            if work.issues_from is not None:
+                self._forget([work.issues_from])
             return None
         raise LedgerError(f"commit_group answered {verdict.word!r}")
 
@@ -202,25 +211,11 @@ class Ledger:
         """Whether the work's streams, or the stock it takes from, are read before it is decided."""
         return work.issues_from is None or work.issues_from in self._sold_out
 
-    def _snapshot(self, works: Sequence[Work], connection: Connection | None) -> Snapshot:
+    def _look(self, works: Sequence[Work], connection: Connection | None) -> Snapshot:
+        """Read the works' streams, and what they may take; let go of batches that have moved since they were cached."""
         if not works:
-            return Snapshot(self.store.now(connection), {}, {}, {}, {})
-        return self._reader.ask(works) if connection is None else self._load(works, connection)
-
-    def _read(self, questions: Sequence[Sequence[Work]]) -> Sequence[Snapshot]:
-        """One snapshot for all who ask at once: each finds its own streams and requests in it."""
-        asked: list[Work] = []
-        answered = streams = 0
-        for works in questions:
-            asked += works
-            answered += 1
-            streams += sum(len(work.streams) for work in works)
-            if streams > READ_STREAM_LIMIT:
-                break
-        return [self._load(asked)] * answered
-
-    def _load(self, works: Sequence[Work], connection: Connection | None = None) -> Snapshot:
-        return self.store.load(
+            return Snapshot.of_nothing(self.store.now(connection))
+        snapshot = self.store.load(
             [stream for work in works for stream in work.streams],
             [(work.request.merchant_id, work.request.request_id) for work in works],
             connection,
@@ -229,6 +224,10 @@ class Ledger:
             if connection
             else {(work.issues_from, user) for work in works if work.issues_from for user in work.issues_to},
         )
+        for batch_id, (_, version) in snapshot.stock.items():
+            if (cached := self._batches.get(batch_id)) is not None and cached.version != version:
+                self._forget([batch_id])
+        return snapshot
 
     def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
         """A batch as it was when last read; nobody applies events to the cached one."""
@@ -264,6 +263,10 @@ class Ledger:
     def _forget(self, batch_ids: Iterable[str]) -> None:
         for batch_id in batch_ids:
             self._batches.pop(batch_id, None)
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("the same objects are written too often to decide on them now")
 
 
 def _replay(request: Request, answered: AnsweredRequest) -> Receipt | Refusal:

@@ -52,7 +52,8 @@ class Verdict:
 
     word: str
     position: int
-    answer: dict[str, Any] | None
+    answer: dict[str, Any]
+    """The unit's own when it is done, what was answered first when it is replayed, otherwise empty."""
 
 
 def commit_group(
@@ -83,14 +84,17 @@ def commit_group(
             prepare=True,
         ).fetchall()[0][0]
         if head is not None:
-            return [Verdict("done", head + end, None) for end in ends]
+            return [Verdict("done", head + end, unit.answer) for unit, end in zip(units, ends, strict=True)]
     numbers = " ".join([str(number) for number, unit in enumerate(units, 1) for _ in unit.events])
     rows = cursor.execute(
         "select * from commit_unit_by_unit(%s, %s, %s, %s, %s, %s, %s)",
         (numbers, *columns, len(units), orjson.dumps(_by_unit(units)).decode()),
         prepare=True,
     ).fetchall()
-    return [Verdict(word, position, orjson.loads(answer) if answer else None) for _, word, answer, position in rows]
+    return [
+        Verdict(word, position, unit.answer if word == "done" else orjson.loads(answer or "{}"))
+        for unit, (_, word, answer, position) in zip(units, rows, strict=True)
+    ]
 
 
 def _whole(units: Sequence[Unit]) -> tuple[tuple[str, str, str, str, bool], dict[str, Any], list[int]]:

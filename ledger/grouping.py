@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from ledger.errors import OutcomeUnknown, ServiceError, Unavailable
 
@@ -24,6 +25,25 @@ class _Waiting(Generic[QuestionT, AnswerT]):
         self.settled = threading.Lock()  # a bare lock wakes a caller at half the price of a Future
         self.settled.acquire()
 
+    def settle(self, answer: AnswerT | Exception) -> None:
+        self.answer = answer
+        self.settled.release()
+
+    def pass_on(self, onward: Onward) -> None:
+        self.question = onward.question
+        try:
+            onward.to._put(self)
+        except ServiceError as error:
+            self.settle(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """Instead of an answer: another grouping answers this question, and the caller sleeps on until it did."""
+
+    to: Grouping[Any, Any]
+    question: Any
+
 
 class Grouping(Generic[QuestionT, AnswerT]):
     """Answers what waits, a group at a time, and never waits for a group to fill."""
@@ -31,18 +51,13 @@ class Grouping(Generic[QuestionT, AnswerT]):
     def __init__(
         self,
         name: str,
-        answer: Callable[[Sequence[QuestionT]], Sequence[AnswerT | Exception]],
+        answer: Callable[[Sequence[QuestionT]], Sequence[AnswerT | Onward | Exception]],
         limit: int,
-        no_answer: type[ServiceError] = OutcomeUnknown,
     ) -> None:
-        """``answer`` takes at most ``limit`` questions and answers as many of the first ones as may share a group.
-
-        ``no_answer`` is what a caller hears that waited too long.
-        """
+        """``answer`` takes at most ``limit`` questions and answers as many of the first ones as may share a group."""
         self._name = name
         self._answer = answer
         self._limit = limit
-        self._no_answer = no_answer
         self._waiting: queue.SimpleQueue[_Waiting[QuestionT, AnswerT] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -51,18 +66,12 @@ class Grouping(Generic[QuestionT, AnswerT]):
     def ask(self, question: QuestionT) -> AnswerT:
         """Wait for the answer.
 
-        Raises ``no_answer`` when none comes in time, and whatever the group answered with.
+        Raises ``OutcomeUnknown`` when none comes in time, and whatever the group answered with.
         """
         item: _Waiting[QuestionT, AnswerT] = _Waiting(question)
-        with self._lock:  # so that nothing is put behind the end of the queue
-            if self._closed:
-                raise Unavailable("the ledger is closed")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            self._waiting.put(item)
+        self._put(item)
         if not item.settled.acquire(timeout=ANSWER_WAIT_SECONDS):
-            raise self._no_answer()
+            raise OutcomeUnknown()
         if isinstance(item.answer, Exception):
             raise item.answer
         assert item.answer is not None
@@ -76,6 +85,15 @@ class Grouping(Generic[QuestionT, AnswerT]):
             self._closed = True
         if self._thread is not None:
             self._thread.join(ANSWER_WAIT_SECONDS)
+
+    def _put(self, item: _Waiting[QuestionT, AnswerT]) -> None:
+        with self._lock:  # so that nothing is put behind the end of the queue
+            if self._closed:
+                raise Unavailable("the ledger is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._waiting.put(item)
 
     def _run(self) -> None:
         held: list[_Waiting[QuestionT, AnswerT]] = []
@@ -92,7 +110,7 @@ class Grouping(Generic[QuestionT, AnswerT]):
 
     def _settle(self, held: Sequence[_Waiting[QuestionT, AnswerT]]) -> int:
         """Answer the first ones and return how many; every caller gets an answer, whatever went wrong."""
-        answers: Sequence[AnswerT | Exception]
+        answers: Sequence[AnswerT | Onward | Exception]
         try:
             answers = self._answer([item.question for item in held])
         except ServiceError as error:
@@ -102,8 +120,10 @@ class Grouping(Generic[QuestionT, AnswerT]):
                 return sum(self._settle([item]) for item in held)
             answers = [error]
         for item, answer in zip(held, answers, strict=False):
-            item.answer = answer
-            item.settled.release()
+            if isinstance(answer, Onward):
+                item.pass_on(answer)
+            else:
+                item.settle(answer)
         return len(answers)
 
 

@@ -2,13 +2,11 @@
 
 The library's recorder reads it as its own (a test holds that); it gives us the pool and the mapper. Our reads bring
 several streams, earlier answers and the clock in one round trip, and writing goes through ``commit_group``
-(migrations/0008), because the library's own insert commits one caller at a time. Events are stored as readable JSON
-under explicit topics.
+(migrations/0008), because the library's own insert commits one caller at a time.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -19,40 +17,24 @@ from typing import Any, TypeVar
 
 import orjson
 import psycopg
-from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
+from eventsourcing.persistence import JSONTranscoder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from ledger.errors import ForeignEvent, OutcomeUnknown, Unavailable
-from ledger.events import EVENTS, Event, Recorded
+from ledger.database import Database
+from ledger.errors import OutcomeUnknown, Unavailable
+from ledger.events import Event, Recorded
+from ledger.mapper import EventMapper
 
 T = TypeVar("T")
 
-APP_ROLE = "coupon_ledger_app"
-PROJECTOR_ROLE = "coupon_ledger_projector"
-SCHEMA_LIMIT_BYTES = 56
-"""So that the followers' channel, the schema with ``_events`` behind it, is no longer than 63 bytes."""
 CLOCK_LIFE_SECONDS = 5
 """The database clock is carried on for so long before one caller asks again, and twice as long by any: clocks drift."""
-CONNECT_TIMEOUT_SECONDS = 2
 RETRY_SECONDS = 5.0
 """After a lost connection, how long another is tried: stale ones fail at once, but a silent network takes its time."""
 POOL_WAIT_SECONDS = 2.0
 """What bounds waiting for a connection. A bound on how many wait would keep psycopg_pool 3.3 from reconnecting."""
-NETWORK_LIMITS = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-"""Seconds, but for the last in milliseconds: a server that vanished without a word is given up, not waited for."""
-PLANS = {"plan_cache_mode": "force_generic_plan"}
-"""Statements here find rows by key, whatever the values are: planning for the values costs more than finding."""
-SESSION_LIMITS = {"lock_timeout": "2s", "idle_in_transaction_session_timeout": "10s"}
-"""Of every session: nobody waits long for a lock, and a frozen process does not keep one."""
-ROLE_LIMITS = {
-    # Callers wait for each of its statements, and all other writers for the whole of its transactions.
-    APP_ROLE: {"statement_timeout": "30s", "transaction_timeout": "60s"},
-    # Nobody waits for it and it keeps no writer waiting; the first fold of a long log builds whole tables.
-    PROJECTOR_ROLE: {"statement_timeout": "5min"},
-}
-"""Sent by the session: ``alter role ... set`` takes effect at a login under that role, and not at ``set role``."""
 TROUBLE = (
     PoolTimeout,
     psycopg.OperationalError,
@@ -62,72 +44,6 @@ TROUBLE = (
     psycopg.errors.TransactionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,  # a server that was demoted and is no longer the one to write to
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """Where one ledger lives: a server, a schema, and the role that sessions take."""
-
-    url: str
-    schema: str = "coupon_ledger"
-    role: str = APP_ROLE
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.schema.encode()) <= SCHEMA_LIMIT_BYTES:
-            raise ValueError(f"a ledger's schema has a name of 1 to {SCHEMA_LIMIT_BYTES} bytes")
-
-    def connect(self, **kwargs: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection of its own, in autocommit, for long-lived readers and the LISTEN of followers."""
-        return psycopg.connect(self.url, autocommit=True, **(self.session() | kwargs))
-
-    def session(self) -> dict[str, Any]:
-        """Keyword arguments of every connection: the schema first in the path, the role, and the bounds."""
-        path = '"' + self.schema.replace('"', '""') + '"'
-        settings = {"search_path": path, "role": self.role, "timezone": "UTC"} | PLANS
-        settings |= SESSION_LIMITS | ROLE_LIMITS.get(self.role, ROLE_LIMITS[APP_ROLE])
-        escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items() if value}
-        options = " ".join(f"-c {name}={value}" for name, value in escaped.items())
-        return {"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS} | NETWORK_LIMITS
-
-
-class EventMapper(Mapper[str]):
-    """Turns events into stored rows and back, through the catalogue's allow-list of topics."""
-
-    def to_stored_event(self, domain_event: Any) -> StoredEvent:
-        """The row of an event."""
-        return StoredEvent(
-            domain_event.originator_id, domain_event.originator_version, domain_event.TOPIC, self.encode(domain_event)
-        )
-
-    def encode(self, event: Event) -> bytes:
-        """The payload as JSON, without what has a column of its own."""
-        state = dict(vars(event))
-        del state["originator_id"], state["originator_version"]
-        if event.class_version > 1:
-            state["class_version"] = event.class_version
-        return orjson.dumps(state, option=orjson.OPT_UTC_Z)
-
-    def to_domain_event(self, stored_event: StoredEvent) -> Event:
-        """The event of a row, upcast to today's version. Raises ``ForeignEvent``."""
-        return self.decode(*vars(stored_event).values())
-
-    def decode(self, stream: str, version: int, topic: str, state: bytes) -> Event:
-        """The event of a row's columns. Raises ``ForeignEvent`` for what is not in the catalogue."""
-        event_class = EVENTS.get(topic)
-        if event_class is None:
-            raise ForeignEvent(f"topic {topic!r} in stream {stream!r} is not in the catalogue")
-        payload = orjson.loads(state)
-        stored_version = payload.pop("class_version", 1)
-        if stored_version > event_class.class_version:
-            raise ForeignEvent(f"{topic} v{stored_version} in stream {stream!r} is of a newer release")
-        for old in range(stored_version, event_class.class_version):
-            getattr(event_class, f"upcast_v{old}_v{old + 1}")(payload)
-        for name in event_class.time_fields:
-            if payload[name] is not None:
-                payload[name] = datetime.fromisoformat(payload[name])
-        payload["originator_id"] = stream
-        payload["originator_version"] = version
-        return event_class.made(payload)
 
 
 class _Datastore(PostgresDatastore):
@@ -173,6 +89,11 @@ class Snapshot:
     """What the batches asked about may still issue, and the version of their streams."""
     quota: dict[tuple[str, str], int]
     """What users asked about got of a batch, by batch and user id."""
+
+    @classmethod
+    def of_nothing(cls, now: datetime) -> Snapshot:
+        """What is seen without reading."""
+        return cls(now, {}, {}, {}, {})
 
 
 class Store:

@@ -8,8 +8,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import tuple_row
 
+from ledger.database import PROJECTOR_ROLE, Database
 from ledger.errors import LedgerError, NotFound
-from ledger.store import PROJECTOR_ROLE, Database
 from projections.projection import Projection
 
 Connection = psycopg.Connection[Any]

@@ -15,8 +15,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from ledger.database import Database
 from ledger.errors import LedgerError
-from ledger.store import Database, Store
+from ledger.store import Store
 from projections import checkpoints
 from projections.chunk import read_chunk, times_as_text
 from projections.projection import Projection

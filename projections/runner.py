@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import TROUBLE, ProjectionMoved

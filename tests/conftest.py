@@ -16,9 +16,10 @@ import pytest
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.request import Request
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.terms import Benefit, Terms
 
 MERCHANT = "merchant-1"

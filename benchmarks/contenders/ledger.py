@@ -11,9 +11,10 @@ from benchmarks.stored import issue_coupons, running_batch
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.coupon import Redemption
+from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.request import Request
-from ledger.store import Database, Store
+from ledger.store import Store
 
 
 class GroupCommit(Contender):

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from coupon_ledger.commands.output import json_option, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
-from ledger.store import PROJECTOR_ROLE
+from ledger.database import PROJECTOR_ROLE
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.rebuild import rebuild as rebuild_projection

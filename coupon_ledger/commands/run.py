@@ -14,8 +14,8 @@ from coupon_ledger.serve import Server
 from coupon_ledger.servers import open_ledger, prepare, servers
 from coupon_ledger.service import service
 from coupon_ledger.settings import Settings
+from ledger.database import PROJECTOR_ROLE
 from ledger.errors import Unavailable
-from ledger.store import PROJECTOR_ROLE
 from projections.readiness import readiness
 from projections.runner import Runner
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger.store import Database
+from ledger.database import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -25,10 +25,11 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
 from ledger.coupon import Redemption
+from ledger.database import Database
 from ledger.events import EVENTS, Event
 from ledger.migrate import migrate
 from ledger.request import Request
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.terms import Benefit, ReturnPolicy, Scope, Terms
 from tests.unit.specs import after
 

@@ -15,8 +15,9 @@ from eventsourcing.persistence import JSONTranscoder
 from ledger.aggregate import Aggregate
 from ledger.batch import Batch
 from ledger.coupon import Coupon
+from ledger.database import Database
 from ledger.events import EVENTS, Event
-from ledger.store import Database, EventMapper
+from ledger.mapper import EventMapper
 from ledger.template import Template
 from tests.contract.catalogue import DOCUMENT, FOLDER, document, path_of, schema_of, stored_story
 

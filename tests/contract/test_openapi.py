@@ -11,7 +11,8 @@ from openapi_spec_validator import validate
 from api import access, create_app
 from api.contract import document
 from ledger.application import Ledger
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 
 COMMITTED = Path(__file__).with_name("openapi.json")
 

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from api import create_app, keys
 from api.access import ALLOWED
 from ledger import use_cases
+from ledger.coupon import Redemption
 from projections.runner import Runner
 
 CHECKS = [
@@ -69,7 +70,7 @@ def known(shop: Any, operation: str) -> dict[str, str]:
     if operation in ("confirm_coupons", "unlock_coupons", "return_coupons"):
         do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id]))
     if operation == "return_coupons":
-        use = use_cases.Redemption(coupon_id=coupon_id, discount_minor=1)
+        use = Redemption(coupon_id=coupon_id, discount_minor=1)
         do(use_cases.confirm(shop.request(), "order-1", [use]))
     template_id = shop.ledger.store.history(f"batch-{batch_id}")[0].event.template_id
     ids = {"batch_id": batch_id, "coupon_id": coupon_id, "template_id": template_id}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.store import Database
+from ledger.database import Database
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"ledger", "projections", "api", "consumers", "coupon_ledger"}

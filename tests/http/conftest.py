@@ -16,7 +16,7 @@ from api import create_app, keys
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.coupon import Redemption
-from ledger.store import Database
+from ledger.database import Database
 from projections.runner import Runner
 
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code"}

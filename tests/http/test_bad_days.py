@@ -16,8 +16,9 @@ from api import create_app, keys
 from ledger import store as store_module
 from ledger.application import Ledger
 from ledger.commit import Committer, Unit, Verdict
+from ledger.database import SESSION_LIMITS, Database
 from ledger.migrate import migrate
-from ledger.store import Database, Store
+from ledger.store import Store
 from tests.conftest import MERCHANT, Shop
 from tests.http.conftest import Answer, Caller
 from tests.postgres.own_server import OwnServer, small_disk, wait_until
@@ -75,7 +76,7 @@ def own(tmp_path: Path) -> Iterator[OwnServer]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for the writers' lock waits as long as the test takes to gather callers behind it."""
-    monkeypatch.setitem(store_module.SESSION_LIMITS, "lock_timeout", "60s")
+    monkeypatch.setitem(SESSION_LIMITS, "lock_timeout", "60s")
 
 
 def own_ledger(server: OwnServer) -> Database:

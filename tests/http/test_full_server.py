@@ -17,7 +17,7 @@ from coupon_ledger.processes import running, wait_until_ready
 from coupon_ledger.settings import Settings
 from ledger import use_cases
 from ledger.application import Ledger
-from ledger.store import Database
+from ledger.database import Database
 from tests.conftest import Shop
 from tests.postgres.tools import wait_for_writers, writers_blocked
 

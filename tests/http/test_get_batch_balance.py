@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger import use_cases
+from ledger.coupon import Redemption
 
 STATES = ("pending", "unused", "locked", "used", "expired", "voided")
 
@@ -13,7 +14,7 @@ def test_counts_every_coupon_once(as_role, shop, project, long_ago):
     shop.coupon(batch_id=batch_id)
     locked, used, voided = (shop.coupon(batch_id=batch_id) for _ in range(3))
     do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[locked, used]))
-    do(use_cases.confirm(shop.request(), "order-1", [use_cases.Redemption(coupon_id=used, discount_minor=120)]))
+    do(use_cases.confirm(shop.request(), "order-1", [Redemption(coupon_id=used, discount_minor=120)]))
     do(use_cases.void(shop.request(), voided, reason="fraud"))
     do(use_cases.claim(shop.request(at=long_ago), batch_id, "user-1"))
     position = project()

@@ -8,6 +8,7 @@ import pytest
 
 from ledger import use_cases
 from ledger.aggregate import text_of
+from ledger.coupon import Redemption
 
 MEMBERS = {
     "coupon_id", "batch_id", "template_id", "template_version", "user_id", "state", "valid_from", "valid_until",
@@ -31,7 +32,7 @@ def used_long_ago(shop, long_ago):
     do(use_cases.lock(minute(1), "order-1", ttl_seconds=600, **hold))
     do(use_cases.unlock(minute(2), "order-1", coupon_ids=[coupon_id], reason="left"))
     do(use_cases.lock(minute(3), "order-2", ttl_seconds=600, **hold))
-    do(use_cases.confirm(minute(4), "order-2", [use_cases.Redemption(coupon_id=coupon_id, discount_minor=250)]))
+    do(use_cases.confirm(minute(4), "order-2", [Redemption(coupon_id=coupon_id, discount_minor=250)]))
     return f"/v1/coupons/{coupon_id}"
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from api import create_app
 from ledger.application import Ledger
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 
 
 def test_alive(nobody):

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from ledger import use_cases
+from ledger.terms import Terms
 
 MEMBERS = {
     "coupon_id", "batch_id", "template_id", "template_version", "state", "valid_from", "valid_until", "order_id",
@@ -31,6 +32,13 @@ def test_shows_what_a_user_has(app_of_the_shop, scene, shop, project):
     assert (wallet["user_id"], wallet["next_cursor"], wallet["position"]) == ("user-1", None, position)
     assert {coupon["coupon_id"]: coupon["state"] for coupon in wallet["coupons"]} == {mine: "UNUSED", held: "LOCKED"}
     assert all(coupon.keys() == MEMBERS for coupon in wallet["coupons"])
+
+
+def test_a_user_id_may_hold_slashes(app_of_the_shop, shop, project):
+    mine = shop.coupon("shop/7")
+    project()
+    (coupon,) = app_of_the_shop.get("/v1/users/shop%2F7/coupons").ok()["coupons"]
+    assert coupon["coupon_id"] == mine
 
 
 def test_the_clock_expires_a_coupon(app_of_the_shop, shop, project, long_ago):
@@ -100,7 +108,7 @@ def test_a_read_model_that_stopped_is_not_waited_for(app_of_the_shop, shop, proj
 
 
 def _offer():
-    terms = use_cases.Terms.from_payload({"benefit": {"kind": "amount_off", "value_minor": 1}, "currency": "EUR"})
+    terms = Terms.from_payload({"benefit": {"kind": "amount_off", "value_minor": 1}, "currency": "EUR"})
     return {"name": "Offer", "terms": terms}
 
 

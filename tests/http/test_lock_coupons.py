@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from ledger import use_cases
 from ledger.terms import Benefit, Terms
@@ -35,6 +36,11 @@ def test_another_order_is_refused(orders, shop):
     _lock(orders, [coupon_id]).ok()
     problem = _lock(orders, [coupon_id], "order-2").refused(409, "coupon_locked")
     assert problem["facts"].keys() == {"coupon_id", "lock_ends_at"}
+
+
+def test_an_order_id_may_hold_slashes(orders, shop):
+    for order_id in ("2026/11/7", "/", "a//b", "locks/x/locks"):
+        assert _lock(orders, [shop.coupon()], quote(order_id, safe="")).ok()["order_id"] == order_id
 
 
 def test_all_or_none(orders, shop):

@@ -84,7 +84,7 @@ def test_the_service_says_when_to_come_again(operator, scene, monkeypatch, refus
     def fail(*_):
         raise refusal
 
-    monkeypatch.setattr("ledger.commit.Committer.ask", fail)
+    monkeypatch.setattr("ledger.grouping.Grouping.ask", fail)
     answer = operator.post("/v1/templates", scene.template())
     answer.refused(status, refusal.code())
     assert answer.headers["Retry-After"] == "1"

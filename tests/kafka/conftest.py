@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger.store import Database
+from ledger.database import Database
 from tests.kafka.broker import Broker, KafkaProducer, ensure_topics
 
 

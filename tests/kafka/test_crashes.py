@@ -17,7 +17,7 @@ import pytest
 
 from consumers.inputs import ISSUANCE, ORDERS
 from ledger.application import Ledger
-from ledger.store import Database
+from ledger.database import Database
 from tests.conftest import Shop
 from tests.kafka.broker import Broker, consume, issue, wait_until
 from tests.kafka.test_orders import created, paid
@@ -39,7 +39,8 @@ CHILD = """
 import sys
 from consumers import worker
 from ledger.application import Ledger
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 run, url, schema, bootstrap, prefix, group, number, most = sys.argv[1:]
 ledger = Ledger(Store(Database(url, schema)))
 consumer = {"group_id": f"{group}-{number}", "max_poll_records": int(most)}

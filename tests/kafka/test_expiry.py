@@ -13,8 +13,8 @@ from consumers import expiry
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.coupon import Redemption
+from ledger.database import Database
 from ledger.request import Request
-from ledger.store import Database
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import install
 from projections.runner import Runner

@@ -13,8 +13,9 @@ from psycopg.conninfo import make_conninfo
 from consumers.inbox import Inbox, TopicReplaced
 from consumers.inputs import ISSUANCE
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.errors import Unavailable
-from ledger.store import Database, Store
+from ledger.store import Store
 from tests.conftest import Shop
 from tests.kafka.broker import Broker, consume, issue, running, wait_until
 

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.migrate import migrate
-from ledger.store import Database, Store
+from ledger.store import Store
 
 
 @pytest.fixture(scope="module")

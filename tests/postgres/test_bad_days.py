@@ -20,9 +20,10 @@ import pytest
 from ledger import store as store_module
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.errors import OutcomeUnknown, Refusal, Unavailable
 from ledger.migrate import migrate
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.work import Receipt, Work
 from tests.conftest import Shop
 from tests.postgres.own_server import OwnServer, SmallDisk, small_disk, wait_until

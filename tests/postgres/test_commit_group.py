@@ -112,7 +112,7 @@ def test_every_verdict_in_one_group(group: Group) -> None:
         name: {"conflict of a read": "conflict", "done too": "done"}.get(name, name) for name in units
     }
     assert (verdicts["replayed"].answer, verdicts["replayed"].position) == ({"n": 1}, before)
-    assert (verdicts["reused"].answer, verdicts["done"].answer) == (None, None)
+    assert (verdicts["reused"].answer, verdicts["done"].answer) == ({}, {})
     streams = [entry.event.originator_id for entry in whole_log(group.ledger.store)[before:]]
     assert streams == [f"coupon-a-{group.number}", f"coupon-b-{group.number}"]
     answered = group.ledger.store.load((), [("m", f"{name}-{group.number}") for name in ("a", "b", "x8", "x9")])

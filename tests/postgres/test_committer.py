@@ -14,8 +14,9 @@ import pytest
 from ledger import grouping, store, use_cases
 from ledger.application import Ledger
 from ledger.commit import Committer, Unit
+from ledger.database import Database
 from ledger.errors import BatchNotOpen, LedgerError, OutcomeUnknown, QueueFull, Unavailable
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.work import Receipt, Work
 from tests.conftest import Shop
 from tests.postgres.tools import (

@@ -30,7 +30,9 @@ from eventsourcing.tests import persistence as library
 
 from ledger.application import Ledger
 from ledger.commit import Unit, commit_group
-from ledger.store import Database, EventMapper, Store
+from ledger.database import Database
+from ledger.mapper import EventMapper
+from ledger.store import Store
 from tests.postgres.tools import whole_log
 
 INSERTS_OF_THE_LIBRARY: list[LiteralString] = [

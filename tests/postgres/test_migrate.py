@@ -13,8 +13,9 @@ from psycopg import sql
 
 from ledger import migrate as migrate_module
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.migrate import MigrationChanged, SchemaNewer, migrate, migrations, pending_migrations
-from ledger.store import Database, Store
+from ledger.store import Store
 from tests.conftest import Shop
 from tests.postgres.tools import picture
 

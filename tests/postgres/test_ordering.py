@@ -10,8 +10,9 @@ import pytest
 
 from ledger.application import Ledger
 from ledger.commit import Unit, commit_group
+from ledger.database import Database
 from ledger.events import Recorded
-from ledger.store import Database, Store
+from ledger.store import Store
 from tests.conftest import Shop
 from tests.postgres.tools import assert_guards_equal_events, whole_log, writers_blocked
 from tests.unit.specs import issued

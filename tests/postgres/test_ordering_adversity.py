@@ -22,8 +22,9 @@ import psycopg
 from psycopg import sql
 
 from ledger.commit import Unit, commit_group
+from ledger.database import Database
 from ledger.events import Recorded
-from ledger.store import Database, Store
+from ledger.store import Store
 from tests.postgres.tools import WRITERS_LOCK
 from tests.unit.specs import issued
 

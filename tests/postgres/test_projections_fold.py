@@ -16,8 +16,8 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import Batch
 from ledger.coupon import Coupon, Redemption
+from ledger.database import Database
 from ledger.errors import BatchNotFound, CouponNotFound, Refusal
-from ledger.store import Database
 from ledger.terms import Benefit, ReturnPolicy, Terms
 from ledger.work import Work, fold
 from projections import checkpoints, queries

@@ -12,8 +12,9 @@ import pytest
 
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.migrate import migrate
-from ledger.store import Database, Store
+from ledger.store import Store
 from projections import queries
 from projections.runner import Runner
 

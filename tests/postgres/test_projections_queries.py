@@ -10,8 +10,8 @@ import pytest
 
 from ledger import use_cases
 from ledger.commit import commit_group
+from ledger.database import Database
 from ledger.errors import InvalidField
-from ledger.store import Database
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.runner import Runner

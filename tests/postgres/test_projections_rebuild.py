@@ -14,7 +14,7 @@ from psycopg import sql
 
 from ledger import use_cases
 from ledger.coupon import Redemption
-from ledger.store import Database
+from ledger.database import Database
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk

@@ -14,7 +14,8 @@ from psycopg import sql
 
 from ledger import store as store_module
 from ledger.commit import Unit, commit_group
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 from tests.conftest import Shop
 from tests.unit.specs import issued
 

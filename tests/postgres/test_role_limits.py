@@ -8,11 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger import store as store_module
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.database import APP_ROLE, PROJECTOR_ROLE, ROLE_LIMITS, SESSION_LIMITS, Database
 from ledger.errors import Unavailable
-from ledger.store import APP_ROLE, PROJECTOR_ROLE, Database, Store
+from ledger.store import Store
 from tests.conftest import Shop
 from tests.postgres.own_server import wait_until
 from tests.postgres.tools import assert_guards_equal_events, picture
@@ -49,9 +49,9 @@ def test_a_pooled_session_has_them_too(database: Database) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application's limits, many times shorter."""
-    monkeypatch.setitem(store_module.SESSION_LIMITS, "idle_in_transaction_session_timeout", "500ms")
-    monkeypatch.setitem(store_module.ROLE_LIMITS[APP_ROLE], "statement_timeout", "1s")
-    monkeypatch.setitem(store_module.ROLE_LIMITS[APP_ROLE], "transaction_timeout", "2s")
+    monkeypatch.setitem(SESSION_LIMITS, "idle_in_transaction_session_timeout", "500ms")
+    monkeypatch.setitem(ROLE_LIMITS[APP_ROLE], "statement_timeout", "1s")
+    monkeypatch.setitem(ROLE_LIMITS[APP_ROLE], "transaction_timeout", "2s")
 
 
 Connection = psycopg.Connection[Any]
@@ -112,7 +112,7 @@ def test_a_stuck_session_does_not_keep_the_writers_lock(stuck: Stuck, why: str, 
 
 def test_long_work_lifts_the_bounds_for_itself(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside its transaction, as the comparison of a whole log does."""
-    monkeypatch.setitem(store_module.ROLE_LIMITS[APP_ROLE], "transaction_timeout", "200ms")
+    monkeypatch.setitem(ROLE_LIMITS[APP_ROLE], "transaction_timeout", "200ms")
     with database.connect() as connection, connection.transaction():
         connection.execute("set local statement_timeout = '5min'; set local transaction_timeout = 0")
         connection.execute("select pg_sleep(0.5)")

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from ledger.application import Ledger
 from ledger.commit import Unit, commit_group
-from ledger.store import APP_ROLE, PROJECTOR_ROLE, Database
+from ledger.database import APP_ROLE, PROJECTOR_ROLE, Database
 from tests.conftest import Shop
 from tests.postgres.tools import picture
 from tests.unit.specs import issued

@@ -8,8 +8,9 @@ import pytest
 
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.database import Database
 from ledger.errors import BatchNotOpen, IdempotencyKeyReused, SoldOut, Unavailable, UserLimitReached
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.work import Receipt
 from tests.conftest import Shop
 from tests.postgres.tools import assert_guards_equal_events, at_once, picture, whole_log, writers_blocked

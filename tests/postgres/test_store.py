@@ -19,9 +19,10 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.commit import Unit, commit_group
 from ledger.coupon import Coupon
+from ledger.database import Database
 from ledger.errors import ForeignEvent, Unavailable
 from ledger.migrate import migrate
-from ledger.store import Database, Store
+from ledger.store import Store
 from ledger.work import fold
 from tests.conftest import Shop
 from tests.postgres.tools import whole_log

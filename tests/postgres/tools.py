@@ -13,9 +13,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from ledger.database import Database
 from ledger.errors import LedgerError
 from ledger.events import Recorded
-from ledger.store import Database, Store
+from ledger.store import Store
 
 T = TypeVar("T")
 

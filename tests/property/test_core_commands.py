@@ -20,7 +20,8 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
 from ledger.coupon import Redemption
-from ledger.store import Database, Store
+from ledger.database import Database
+from ledger.store import Store
 from ledger.terms import Benefit, ReturnPolicy, Terms
 from ledger.work import Receipt
 from tests.postgres.tools import assert_guards_equal_events

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ledger.coupon import Coupon
 from ledger.errors import ForeignEvent
 from ledger.events import EVENTS, BatchPaused, CouponIssued, Event, TemplateCreated
-from ledger.store import EventMapper
+from ledger.mapper import EventMapper
 from tests.unit.coupon_stories import use
 from tests.unit.specs import T0, issued
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ledger.errors import OutcomeUnknown, Unavailable
-from ledger.grouping import Grouping
+from ledger.grouping import Grouping, Onward
 
 
 class Squares:
@@ -82,10 +82,28 @@ def test_a_service_that_is_away_is_told_to_each_caller_by_an_error_of_its_own(ca
 
 def test_an_answer_that_never_comes(callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger.grouping.ANSWER_WAIT_SECONDS", 0.2)
-    for no_answer in (OutcomeUnknown, Unavailable):
-        squares = Squares()
-        grouping: Grouping[int, int] = Grouping("test", squares, 10, no_answer)
-        calls = [callers.submit(grouping.ask, number) for number in (1, 2)]
-        assert [type(call.exception(10)) for call in calls] == [no_answer] * 2
-        squares.gate.set()
-        grouping.close()
+    squares = Squares()
+    grouping: Grouping[int, int] = Grouping("test", squares, 10)
+    calls = [callers.submit(grouping.ask, number) for number in (1, 2)]
+    assert [type(call.exception(10)) for call in calls] == [OutcomeUnknown] * 2
+    squares.gate.set()
+    grouping.close()
+
+
+def test_a_question_may_go_on_to_another_group(callers: ThreadPoolExecutor) -> None:
+    squares = Squares()
+    squares.gate.set()
+    last: Grouping[int, int] = Grouping("last", squares, 10)
+
+    def halve(numbers: Sequence[int]) -> Sequence[int | Onward]:
+        return [Onward(last, number // 2) if number % 2 == 0 else -number for number in numbers]
+
+    first: Grouping[int, int] = Grouping("first", halve, 10)
+    assert list(callers.map(first.ask, range(1, 7))) == [-1, 1, -3, 4, -5, 9]
+    with pytest.raises(ValueError, match="1313"):
+        first.ask(2626)
+    last.close()
+    with pytest.raises(Unavailable, match="closed"):
+        first.ask(2)
+    assert first.ask(3) == -3
+    first.close()

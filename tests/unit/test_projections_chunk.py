@@ -11,7 +11,7 @@ from eventsourcing.persistence import JSONTranscoder
 
 from ledger.errors import ForeignEvent
 from ledger.events import Event
-from ledger.store import EventMapper
+from ledger.mapper import EventMapper
 from projections.chunk import times_as_text
 
 SAMPLES = sorted((Path(__file__).parents[1] / "contract" / "events").glob("*.json"))
