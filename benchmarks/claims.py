@@ -53,11 +53,11 @@ class LocksAndConfirms:
 
     @contextmanager
     def callers(self, process: int, count: int) -> Iterator[Sequence[Step]]:
-        """One contender serves all callers of the process; each caller has coupons of its own."""
+        """One contender serves all callers of the process, and each coupon goes to one of them."""
         contender = self.contender(self.place, count)
-        mine = self.coupons[process :: self.processes]
+        mine = iter(self.coupons[process :: self.processes])
         try:
-            yield [partial(_lock_confirm_next, contender, iter(mine[caller::count])) for caller in range(count)]
+            yield [partial(_lock_confirm_next, contender, mine)] * count
         finally:
             contender.close()
 

@@ -30,15 +30,19 @@ class Aggregate:
 
     def trigger(self, event_class: type[Event], request: Request, occurred_at: datetime, **payload: Any) -> None:
         """Record a fact: fold it into this state and keep it for the commit."""
-        event = event_class(
-            originator_id=self.id,
-            originator_version=self.version + 1,
-            merchant_id=request.merchant_id,
-            actor=request.actor,
-            request_id=request.request_id,
-            occurred_at=occurred_at,
-            **payload,
+        event = event_class.made(
+            {
+                "originator_id": self.id,
+                "originator_version": self.version + 1,
+                "merchant_id": request.merchant_id,
+                "actor": request.actor,
+                "request_id": request.request_id,
+                "occurred_at": occurred_at,
+                **payload,
+            }
         )
+        if vars(event).keys() != event_class.field_names:
+            raise TypeError(f"{event_class.__name__} has other fields: {vars(event).keys() ^ event_class.field_names}")
         event.mutate(self)
         self._pending.append(event)
 

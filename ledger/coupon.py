@@ -275,8 +275,10 @@ class Coupon(Aggregate):
 
     def _check_scope(self, terms: Terms, redemption: Redemption) -> None:
         """Where the terms list products and the allocation names some, they must be of the list."""
+        if not terms.scope.products:
+            return
         named = {str(part["product_id"]) for part in redemption.allocation if part.get("product_id") is not None}
-        if terms.scope.products and (foreign := named.difference(terms.scope.products)):
+        if foreign := named.difference(terms.scope.products):
             raise NotApplicable("the coupon does not cover a product", coupon_id=self.key, product_id=min(foreign))
 
     def _check_hold(self, order_id: str, lock_id: str | None) -> None:

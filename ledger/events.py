@@ -26,6 +26,7 @@ class Event:
 
     TOPIC: ClassVar[str] = ""
     class_version: ClassVar[int] = 1
+    field_names: ClassVar[frozenset[str]] = frozenset()
     time_fields: ClassVar[tuple[str, ...]] = ()
 
     originator_id: str
@@ -330,6 +331,7 @@ class CouponVoided(CouponEvent, topic="coupon.voided"):
         aggregate.order_id = aggregate.lock_id = aggregate.lock_ends_at = None
 
 
-# Read once: decoding turns these fields from text into times.
 for _event_class in EVENTS.values():
+    _event_class.field_names = frozenset(f.name for f in fields(_event_class))
+    # Decoding turns these from text into times.
     _event_class.time_fields = tuple(f.name for f in fields(_event_class) if "datetime" in str(f.type))

@@ -11,7 +11,7 @@ QUANTITY = 1_000_000_000
 """Of the hot batch, where it costs nothing: no measurement ends sold out."""
 CLAIMS_A_SECOND = 10_000
 """Free coupons made before the clock starts for each second of it, where a contender uses them up."""
-PAIRS_A_SECOND = 5_000
+PAIRS_A_SECOND = 8_000
 """The same for coupons to lock and confirm."""
 ORDER_TOTAL_MINOR = 5_000
 DISCOUNT_MINOR = 500

@@ -12,10 +12,12 @@ from eventsourcing.persistence import JSONTranscoder, StoredEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.batch import Batch
 from ledger.coupon import Coupon
 from ledger.errors import ForeignEvent
-from ledger.events import EVENTS, BatchPaused, CouponIssued, Event, TemplateCreated
+from ledger.events import EVENTS, BatchPaused, BatchStarted, CouponIssued, Event, TemplateCreated
 from ledger.mapper import EventMapper
+from ledger.request import Request
 from tests.unit.coupon_stories import use
 from tests.unit.specs import T0, issued
 
@@ -133,3 +135,13 @@ def test_fifty_thousand_products_are_one_event() -> None:
         terms=terms,
     )
     assert MAPPER.to_domain_event(MAPPER.to_stored_event(event)) == event
+
+
+def test_a_fact_with_other_fields_than_its_own_is_not_recorded() -> None:
+    request = Request("m", "test", "r")
+    batch = Batch("batch-1")
+    with pytest.raises(TypeError, match="reason"):
+        batch.trigger(BatchPaused, request, T0)
+    with pytest.raises(TypeError, match="colour"):
+        batch.trigger(BatchStarted, request, T0, colour="red")
+    assert batch.collect_events() == []
