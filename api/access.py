@@ -12,11 +12,15 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "revise_template": frozenset({"operator"}),
     "get_template": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
     "create_batch": frozenset({"operator"}),
+    "submit_batch": frozenset({"operator"}),
+    "approve_batch": frozenset({"operator"}),
+    "reject_batch": frozenset({"operator"}),
     "start_batch": frozenset({"operator"}),
     "pause_batch": frozenset({"operator"}),
     "resume_batch": frozenset({"operator"}),
     "stop_batch": frozenset({"operator"}),
     "change_batch_quantity": frozenset({"operator"}),
+    "change_batch_budget": frozenset({"operator"}),
     "get_batch": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
     "get_batch_balance": frozenset({"operator", "auditor", "analyst"}),
     "issue_coupons": frozenset({"operator"}),
@@ -25,13 +29,34 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "confirm_coupons": frozenset({"orders"}),
     "unlock_coupons": frozenset({"orders"}),
     "return_coupons": frozenset({"orders"}),
+    "quote_order": frozenset({"orders", "shopper-app"}),
     "get_coupon": frozenset({"operator", "orders", "shopper-app", "auditor"}),
     "list_coupon_events": frozenset({"operator", "auditor"}),
     "void_coupon": frozenset({"operator"}),
+    "extend_coupon": frozenset({"operator"}),
+    "transfer_coupon": frozenset({"operator", "shopper-app"}),
+    "share_coupon": frozenset({"operator", "shopper-app"}),
     "list_user_coupons": frozenset({"operator", "orders", "shopper-app", "auditor"}),
+    "create_rule": frozenset({"operator"}),
+    "list_rules": frozenset({"operator", "auditor", "analyst"}),
+    "stop_rule": frozenset({"operator"}),
     "list_events": frozenset({"operator", "auditor", "analyst"}),
+    "generate_codes": frozenset({"operator"}),
+    "import_codes": frozenset({"operator"}),
+    "get_codes": frozenset({"operator", "auditor"}),
+    "get_codes_export": frozenset({"operator"}),
+    "confirm_code_export": frozenset({"operator"}),
+    "revoke_codes": frozenset({"operator"}),
+    "redeem_code": frozenset({"operator", "shopper-app"}),
+    "get_till_code": frozenset({"shopper-app"}),
+    "get_coupon_qr_svg": frozenset({"shopper-app"}),
+    "get_coupon_qr_png": frozenset({"shopper-app"}),
+    "redeem_in_store": frozenset({"orders"}),
 }
 """Operation id to the roles that may call it."""
+
+ASKING = frozenset({"quote_order"})
+"""Operations that have a body and write nothing, so that a repeat needs no key to be the same."""
 
 PUBLIC = frozenset({"get_livez", "get_readyz", "openapi_document", "docs_page", "docs_asset", "problem_page"})
 """What needs no key: probes, and the description of this interface."""

@@ -10,7 +10,7 @@ Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """RFC 3339 in UTC with a Z."""
 
 CouponState = Literal["PENDING", "UNUSED", "LOCKED", "USED", "EXPIRED", "VOIDED"]
-BatchState = Literal["DRAFT", "RUNNING", "PAUSED", "STOPPED", "ENDED"]
+BatchState = Literal["DRAFT", "IN_REVIEW", "APPROVED", "RUNNING", "PAUSED", "STOPPED", "ENDED"]
 
 
 class FieldProblem(BaseModel):
@@ -34,11 +34,21 @@ class Problem(BaseModel):
     facts: dict[str, Any] = Field({}, description="What the refusal was about.")
 
 
+class Finding(BaseModel):
+    """What the linter finds risky about terms or a plan."""
+
+    code: str
+    severity: Literal["refuse", "warn"] = Field(description="refuse where the risk was accepted.")
+    field: str
+    message: str
+
+
 class TemplateVersion(BaseModel):
     """A template and the version that the write made."""
 
     template_id: str
     version: int
+    warnings: list[Finding]
 
 
 class Template(BaseModel):
@@ -56,7 +66,24 @@ class BatchStep(BaseModel):
     batch_id: str
     state: BatchState
     quantity: int
+    budget_minor: int | None
     version: int
+
+
+class PlannedBatch(BatchStep):
+    """A batch just planned."""
+
+    warnings: list[Finding]
+
+
+class Audience(BaseModel):
+    """Who may get a coupon: all of these conditions."""
+
+    users: int = Field(description="How many users are named; 0 where anybody may.")
+    newcomers: bool
+    tiers: list[str]
+    min_points: int | None
+    tags: list[str]
 
 
 class Batch(BatchStep):
@@ -73,6 +100,13 @@ class Batch(BatchStep):
     valid_until: Time | None
     valid_delay_seconds: int
     valid_for_seconds: int | None
+    time_zone: str
+    ends_at_day_close: bool
+    per_day_limit: int | None
+    per_user_day_limit: int | None
+    per_person_limit: int | None
+    audience: Audience
+    needs_approval: bool
 
 
 class Balance(BaseModel):
@@ -88,9 +122,12 @@ class Balance(BaseModel):
     used: int
     expired: int
     voided: int
-    returned: int = Field(description="Returns, whether or not the coupon came back.")
-    discount_minor: int = Field(description="Of all uses.")
-    returned_minor: int = Field(description="Given back by returns.")
+    returned: int = Field(
+        description="Returns in whole or in part, whether or not the coupon came back, and credits of vouchers."
+    )
+    discount_minor: int = Field(description="Of all uses, and of what was spent of vouchers.")
+    returned_minor: int = Field(description="Given back by returns, and put on vouchers again.")
+    budget_minor: int | None = Field(description="What its coupons may be worth together.")
     position: int = Field(description="The position of the log that the figures show at least.")
     as_of: Time = Field(description="The moment that the states are for.")
 
@@ -112,12 +149,22 @@ class IssuedCoupons(BaseModel):
     coupons: list[IssuedCoupon]
 
 
+class LineDiscount(BaseModel):
+    """The part of a discount that one line carries."""
+
+    line_id: str
+    product_id: str
+    discount_minor: int
+
+
 class Lock(BaseModel):
     """A hold. Whoever names its lock_id later is refused when another hold took its place."""
 
     coupon_id: str
     lock_id: str
     lock_ends_at: Time
+    discount_minor: int | None = Field(None, description="Where the lock came with a basket: what it takes off.")
+    allocation: list[LineDiscount] | None = Field(None, description="The same by line, without shipping.")
 
 
 class Locks(BaseModel):
@@ -125,6 +172,8 @@ class Locks(BaseModel):
 
     order_id: str
     locks: list[Lock]
+    quote_digest: str | None = Field(None, description="Where the lock came with a basket: of what it priced.")
+    discount_minor: int | None = Field(None, description="Of all its coupons.")
 
 
 class Redemption(BaseModel):
@@ -133,6 +182,7 @@ class Redemption(BaseModel):
     coupon_id: str
     redemption_id: str
     discount_minor: int
+    balance_minor: int | None = Field(None, description="Of a voucher that leaves a balance: what is left on it.")
 
 
 class Redemptions(BaseModel):
@@ -149,11 +199,42 @@ class CouponInState(BaseModel):
     state: CouponState
 
 
+class ExtendedCoupon(CouponInState):
+    """A coupon and the end of its validity."""
+
+    valid_until: Time
+
+
+class TransferredCoupon(CouponInState):
+    """A coupon and whose it is now."""
+
+    user_id: str
+
+
+class SharedCoupon(CouponInState):
+    """A coupon and who may use it besides its owner."""
+
+    shared_with: list[str]
+
+
+class ReturnedCoupon(CouponInState):
+    """A coupon whose use was undone, in part or whole."""
+
+    returned_minor: int = Field(description="The discount that this return gave back.")
+
+
 class OrderCouponStates(BaseModel):
     """The order's coupons after a write."""
 
     order_id: str
     coupons: list[CouponInState]
+
+
+class OrderReturns(BaseModel):
+    """The order's coupons after a return."""
+
+    order_id: str
+    coupons: list[ReturnedCoupon]
 
 
 class CouponHold(BaseModel):
@@ -185,6 +266,8 @@ class Coupon(BaseModel):
     valid_until: Time
     lock: CouponHold | None
     redemption: CouponUse | None
+    balance_minor: int | None = Field(description="What is left on a voucher that was spent in part; null before that.")
+    shared_with: list[str] = Field(description="The friends who may use it too.")
     version: int = Field(description="Events of this coupon that the answer counts.")
     position: int = Field(description="The position of the last of them.")
     as_of: Time = Field(description="The moment that the state is for.")
@@ -201,11 +284,20 @@ class WalletCoupon(BaseModel):
     valid_from: Time
     valid_until: Time
     order_id: str | None = Field(description="The order that holds, held last or used it.")
+    holder_id: str | None = Field(
+        description="The friend of its owner who holds, held last or used it; null where its owner does."
+    )
+    balance_minor: int | None = Field(
+        description="Left on a voucher that was spent in part, not counting the present use; null before it was."
+    )
+    shared_by: str | None = Field(
+        description="Its owner, who shares it with the user; null where it is the user's own."
+    )
     version: int
 
 
 class Wallet(BaseModel):
-    """A page of what a user has, the soonest to expire first."""
+    """A page of what a user has and of what friends share with the user, the soonest to expire first."""
 
     user_id: str
     coupons: list[WalletCoupon]

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from api import access, answers, problems
 from api.batches import batches
+from api.codes import codes
 from api.coupons import coupons
 from api.docs import docs
 from api.exchange import idempotency_key
@@ -21,17 +22,35 @@ from api.health import health
 from api.json_body import StrictRequest, present
 from api.keys import Keyring
 from api.orders import orders
+from api.quotes import quotes
+from api.redemptions import redemptions
+from api.rules import rules
 from api.templates import templates
 from api.users import users
 from api.wire import CallersIdConverter
 from ledger.application import Ledger
+from ledger.codes import CodeKeys
 from ledger.errors import InvalidField, LedgerError
 
 URI_LIMIT_BYTES = 4_096
 BODY_LIMIT_BYTES = 65_536
 LONG_BODY_LIMIT_BYTES = 1_048_576
 """For operations whose body lists many ids: a thousand users of 128 characters, the products of a template."""
-LONG_BODIES = frozenset({"issue_coupons", "create_template", "revise_template", "confirm_coupons"})
+LONG_BODIES = frozenset(
+    {
+        "create_template",
+        "revise_template",
+        "create_batch",
+        "issue_coupons",
+        "quote_order",
+        "lock_coupons",
+        "confirm_coupons",
+        "import_codes",
+    }
+)
+FILES = {"get_codes_export": "text/csv", "get_coupon_qr_svg": "image/svg+xml", "get_coupon_qr_png": "image/png"}
+"""Operations that answer something else than JSON."""
+NO_KEYS = CodeKeys()
 
 DESCRIPTION = """Every change in a coupon's life is a recorded event; each answer is computed from the events.
 
@@ -41,7 +60,7 @@ decide on `code`. Money is whole minor units, shares are permyriad, times are RF
 merchant look like objects that do not exist."""
 
 
-def create_app(ledger: Ledger) -> OpenAPI:
+def create_app(ledger: Ledger, code_keys: CodeKeys = NO_KEYS) -> OpenAPI:
     """The application that serves one ledger. It connects to nothing before the first request."""
     app = OpenAPI(
         "api",
@@ -59,13 +78,14 @@ def create_app(ledger: Ledger) -> OpenAPI:
     app.url_map.merge_slashes = False
     app.url_map.converters["callers_id"] = CallersIdConverter
     app.extensions["ledger"] = ledger
+    app.extensions["code_keys"] = code_keys
     app.extensions["keyring"] = Keyring(ledger.store)
     app.before_request(_admit)
     app.after_request(_finish)
     app.register_error_handler(LedgerError, problems.on_ledger_error)
     app.register_error_handler(HTTPException, problems.on_http_exception)
     app.register_error_handler(Exception, problems.on_exception)
-    for blueprint in (templates, batches, orders, coupons, users, feed, health):
+    for blueprint in (templates, batches, rules, codes, orders, quotes, redemptions, coupons, users, feed, health):
         app.register_api(blueprint)
     app.register_blueprint(docs)
     return app
@@ -84,7 +104,7 @@ def _admit() -> None:
         return
     access.authorize(operation, asked.headers.get("Authorization", ""))
     accepts = asked.headers.get("Accept")
-    if accepts not in (None, "*/*", "application/json") and not _acceptable(asked.accept_mimetypes):
+    if accepts not in (None, "*/*", "application/json") and not _acceptable(operation, asked.accept_mimetypes):
         raise problems.NotAcceptable
     if asked.query_string:
         if repeated := [name for name, values in asked.args.lists() if len(values) > 1]:
@@ -92,12 +112,14 @@ def _admit() -> None:
         if asked.method == "POST" and asked.args:
             raise InvalidField(errors=[_refused(name, "is not known") for name in asked.args])
     if asked.method == "POST":
-        g.idempotency_key = idempotency_key(asked.headers.get("Idempotency-Key"))
+        if operation not in access.ASKING:
+            g.idempotency_key = idempotency_key(asked.headers.get("Idempotency-Key"))
         asked.get_json()
 
 
-def _acceptable(accepts: MIMEAccept) -> bool:
-    return not accepts or bool(accepts.best_match(["application/json", problems.MEDIA_TYPE]))
+def _acceptable(operation: str, accepts: MIMEAccept) -> bool:
+    kind = FILES.get(operation, "application/json")
+    return not accepts or bool(accepts.best_match([kind, problems.MEDIA_TYPE]))
 
 
 def _refused(name: str, detail: str) -> dict[str, str]:

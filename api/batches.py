@@ -8,7 +8,8 @@ from flask_openapi3.models.tag import Tag
 
 from api import answers, contract
 from api.access import caller, operation_name
-from api.bodies import BatchBody, ClaimBody, Empty, IssueBody, QuantityBody, ReasonBody
+from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody
+from api.bodies import Empty, ReasonBody
 from api.exchange import answer, caught_up, command, expected_version, ledger, owned_history, perform
 from api.wire import AtLeastQuery, BatchPath, NoQuery
 from ledger import errors, use_cases
@@ -28,21 +29,47 @@ batches = APIBlueprint(
 STEP = contract.write(200, answers.BatchStep, errors.BatchNotFound, errors.BatchStateConflict, errors.VersionConflict)
 COUNTERS = (
     "quantity", "issued", "pending", "unused", "locked", "used", "expired", "voided", "returned", "discount_minor",
-    "returned_minor",
+    "returned_minor", "budget_minor",
 )  # fmt: skip
-ISSUE_REFUSALS = (errors.BatchNotFound, errors.BatchNotOpen, errors.SoldOut, errors.UserLimitReached)
+PLAN = (
+    "template_id", "template_version", "name", "campaign", "per_user_limit", "valid_delay_seconds", "valid_for_seconds",
+    "time_zone", "ends_at_day_close", "per_day_limit", "per_user_day_limit", "per_person_limit", "needs_approval",
+)  # fmt: skip
+WINDOWS = ("claim_from", "claim_until", "valid_from", "valid_until")
+ISSUE_REFUSALS = (
+    errors.BatchNotFound,
+    errors.BatchNotOpen,
+    errors.NotInAudience,
+    errors.FactRequired,
+    errors.UserLimitReached,
+    errors.PersonLimitReached,
+    errors.UserDayLimitReached,
+    errors.DayLimitReached,
+    errors.PointsReceiptUsed,
+    errors.SoldOut,
+    errors.BudgetSpent,
+)
 
 
 @batches.post(
     "/batches",
     responses=contract.write(
-        201, answers.BatchStep, errors.TemplateNotFound, errors.InvalidQuantity, errors.InvalidPeriod
+        201,
+        answers.PlannedBatch,
+        errors.TemplateNotFound,
+        errors.InvalidQuantity,
+        errors.InvalidPeriod,
+        errors.RiskyTerms,
     ),
 )
 def create_batch(body: BatchBody) -> Response:
     """Plan a batch, in DRAFT."""
     work = use_cases.create_batch(
-        command(), body.to_plan(), template_id=body.template_id, template_version=body.template_version
+        command(),
+        body.to_plan(),
+        template_id=body.template_id,
+        template_version=body.template_version,
+        accept_risk=body.accept_risk,
     )
     return perform(work, status=201, location="batches/{batch_id}")
 
@@ -52,23 +79,17 @@ def get_batch(path: BatchPath, query: NoQuery) -> Response:  # noqa: ARG001
     """Read a batch as it is now."""
     history = owned_history("batch", path.batch_id, errors.BatchNotFound)
     batch = fold(Batch(f"batch-{path.batch_id}"), [recorded.event for recorded in history])
-    plan = batch.created
+    plan, audience = batch.created, batch.audience
     found = {
         "batch_id": batch.key,
         "state": batch.state_at(ledger().store.now()),
         "quantity": batch.quantity,
+        "budget_minor": batch.budget_minor,
         "version": batch.version,
-        "template_id": plan.template_id,
-        "template_version": plan.template_version,
-        "name": plan.name,
-        "campaign": plan.campaign,
-        "per_user_limit": plan.per_user_limit,
-        "claim_from": text_of(plan.claim_from),
-        "claim_until": text_of(plan.claim_until),
-        "valid_from": text_of(plan.valid_from),
-        "valid_until": text_of(plan.valid_until),
-        "valid_delay_seconds": plan.valid_delay_seconds,
-        "valid_for_seconds": plan.valid_for_seconds,
+        **{name: getattr(plan, name) for name in PLAN},
+        **{name: text_of(getattr(plan, name)) for name in WINDOWS},
+        # The list itself is long, and whoever may see a batch need not learn whom it is for.
+        "audience": {**vars(audience), "users": len(audience.users)},
     }
     return answer(found, version=batch.version)
 
@@ -91,9 +112,38 @@ def get_batch_balance(path: BatchPath, query: AtLeastQuery) -> Response:
     return answer(found)
 
 
+@batches.post("/batches/<batch_id>/submit", responses=STEP)
+def submit_batch(path: BatchPath, body: Empty) -> Response:  # noqa: ARG001
+    """DRAFT to IN_REVIEW: a second person is to look at the plan."""
+    return perform(use_cases.submit_batch(command(), path.batch_id, expected_version=expected_version()))
+
+
+@batches.post(
+    "/batches/<batch_id>/approve",
+    responses=contract.write(
+        200,
+        answers.BatchStep,
+        errors.BatchNotFound,
+        errors.BatchStateConflict,
+        errors.SelfApproval,
+        errors.VersionConflict,
+    ),
+)
+def approve_batch(path: BatchPath, body: Empty) -> Response:  # noqa: ARG001
+    """IN_REVIEW to APPROVED, with another key than the one that submitted it."""
+    return perform(use_cases.approve_batch(command(), path.batch_id, expected_version=expected_version()))
+
+
+@batches.post("/batches/<batch_id>/reject", responses=STEP)
+def reject_batch(path: BatchPath, body: ReasonBody) -> Response:
+    """IN_REVIEW back to DRAFT."""
+    work = use_cases.reject_batch(command(), path.batch_id, reason=body.reason, expected_version=expected_version())
+    return perform(work)
+
+
 @batches.post("/batches/<batch_id>/start", responses=STEP)
 def start_batch(path: BatchPath, body: Empty) -> Response:  # noqa: ARG001
-    """DRAFT to RUNNING: coupons may be issued."""
+    """DRAFT or APPROVED to RUNNING: coupons may be issued. A batch that needs approval must have it."""
     return perform(use_cases.start_batch(command(), path.batch_id, expected_version=expected_version()))
 
 
@@ -143,12 +193,44 @@ def change_batch_quantity(path: BatchPath, body: QuantityBody) -> Response:
 
 
 @batches.post(
+    "/batches/<batch_id>/budget",
+    responses=contract.write(
+        200,
+        answers.BatchStep,
+        errors.BatchNotFound,
+        errors.BatchStateConflict,
+        errors.BudgetConflict,
+        errors.VersionConflict,
+    ),
+)
+def change_batch_budget(path: BatchPath, body: BudgetBody) -> Response:
+    """Set the budget, if it is still the expected one and coupons worth no more than the target are issued."""
+    return perform(
+        use_cases.change_budget(
+            command(),
+            path.batch_id,
+            expected_minor=body.expected_minor,
+            target_minor=body.target_minor,
+            expected_version=expected_version(),
+        )
+    )
+
+
+@batches.post(
     "/batches/<batch_id>/coupons",
     responses=contract.write(201, answers.IssuedCoupons, *ISSUE_REFUSALS),
 )
 def issue_coupons(path: BatchPath, body: IssueBody) -> Response:
     """Issue coupons to users, all or none."""
-    return perform(use_cases.issue(command(), path.batch_id, body.user_ids, channel=body.channel), status=201)
+    work = use_cases.issue(
+        command(),
+        path.batch_id,
+        body.user_ids,
+        channel=body.channel,
+        facts=body.facts.to_facts(),
+        points_receipt=body.points_receipt,
+    )
+    return perform(work, status=201)
 
 
 @batches.post(
@@ -157,5 +239,12 @@ def issue_coupons(path: BatchPath, body: IssueBody) -> Response:
 )
 def claim_coupon(path: BatchPath, body: ClaimBody) -> Response:
     """Issue one coupon to the user who asks for it."""
-    work = use_cases.claim(command(), path.batch_id, body.user_id, channel=body.channel)
+    work = use_cases.claim(
+        command(),
+        path.batch_id,
+        body.user_id,
+        channel=body.channel,
+        facts=body.facts.to_facts(),
+        points_receipt=body.points_receipt,
+    )
     return perform(work, status=201, location="coupons/{coupon_id}")

@@ -9,6 +9,7 @@ from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
 from api import problems
+from api.access import ASKING
 from api.problems import status_of
 from ledger import errors
 from ledger.errors import LedgerError
@@ -40,6 +41,12 @@ Responses = dict[Any, Any]
 def read(model: type[BaseModel], *refusals: type[LedgerError]) -> Responses:
     """What a reading route may answer."""
     return {200: model} | _declared(*HEAR_OF_ALL, *refusals)
+
+
+def file(media_type: str, *refusals: type[LedgerError]) -> Responses:
+    """What a route may answer that reads something else than JSON."""
+    kind = {"type": "string"} if media_type.startswith("text/") else {"type": "string", "format": "binary"}
+    return {200: {"content": {media_type: {"schema": kind}}}} | _declared(*HEAR_OF_ALL, *refusals)
 
 
 def write(status: int, model: type[BaseModel], *refusals: type[LedgerError]) -> Responses:
@@ -113,7 +120,8 @@ def document(app: OpenAPI) -> dict[str, Any]:
         schema.pop("$defs", None)  # they are components of their own
     for item in spec["paths"].values():
         for method, operation in item.items():
-            _complete(operation, method == "post", components["schemas"])
+            writes = method == "post" and operation["operationId"] not in ASKING
+            _complete(operation, writes, components["schemas"])
     return spec
 
 
@@ -142,8 +150,10 @@ def _complete(operation: dict[str, Any], writes: bool, schemas: dict[str, Any]) 
     if "412" in responses:
         parameters.append(IF_MATCH)
     for status, response in responses.items():
-        names = {"401": ["WWW-Authenticate"], "503": ["Retry-After"], "201": ["Location"]}.get(status, [])
-        if status in ("200", "201"):
+        names = {"401": ["WWW-Authenticate"], "503": ["Retry-After"], "429": ["Retry-After"], "201": ["Location"]}.get(
+            status, []
+        )
+        if status in ("200", "201") and "application/json" in response["content"]:
             reference = response["content"]["application/json"]["schema"]["$ref"]
             names += ["ETag"] if "version" in schemas[reference.rpartition("/")[2]]["properties"] else []
             names += ["Ledger-Position", "Idempotent-Replayed"] if writes else []

@@ -1,4 +1,4 @@
-"""Single coupons: their state now or at any past moment, their history, and withdrawing one."""
+"""Single coupons: their state now or at any past moment, their history; withdrawn, extended, given away, shared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from api import answers, contract, cursors, problems
 from api.access import operation_name
-from api.bodies import ReasonBody
+from api.bodies import ExtensionBody, ReasonBody, ShareBody, TransferBody
 from api.exchange import answer, command, expected_version, ledger, owned_history, perform
 from api.feed import published
 from api.wire import PAGE_DEFAULT, CouponPath, Cursor, Limit, Moment, Parameters, Version
@@ -91,6 +91,8 @@ def _shown(coupon_id: str, history: Sequence[Recorded], moment: datetime) -> dic
         }
         if held
         else None,
+        "balance_minor": 0 if used and coupon.balance_minor is not None else coupon.balance_minor,
+        "shared_with": list(coupon.shared_with),
         "redemption": {
             "order_id": coupon.used_order_id,
             "redemption_id": coupon.redemption_id,
@@ -138,4 +140,87 @@ def list_coupon_events(path: CouponPath, query: HistoryQuery) -> Response:
 def void_coupon(path: CouponPath, body: ReasonBody) -> Response:
     """Withdraw a coupon that is not used. A live lock ends with it."""
     work = use_cases.void(command(), path.coupon_id, reason=body.reason, expected_version=expected_version())
+    return perform(work)
+
+
+@coupons.post(
+    "/coupons/<coupon_id>/extensions",
+    responses=contract.write(
+        200,
+        answers.ExtendedCoupon,
+        errors.CouponNotFound,
+        errors.CouponLocked,
+        errors.CouponUsed,
+        errors.CouponExpired,
+        errors.CouponVoid,
+        errors.VersionConflict,
+        errors.InvalidPeriod,
+    ),
+)
+def extend_coupon(path: CouponPath, body: ExtensionBody) -> Response:
+    """Let an unused coupon be valid for longer. One that has expired stays so."""
+    work = use_cases.extend(
+        command(),
+        path.coupon_id,
+        valid_until=body.valid_until,
+        reason=body.reason,
+        expected_version=expected_version(),
+    )
+    return perform(work)
+
+
+@coupons.post(
+    "/coupons/<coupon_id>/transfers",
+    responses=contract.write(
+        200,
+        answers.TransferredCoupon,
+        errors.CouponNotFound,
+        errors.CouponLocked,
+        errors.CouponUsed,
+        errors.CouponExpired,
+        errors.CouponVoid,
+        errors.NotTransferable,
+        errors.VersionConflict,
+    ),
+)
+def transfer_coupon(path: CouponPath, body: TransferBody) -> Response:
+    """Give a coupon to another user, where its terms allow that. It ends the sharing; nobody may hold the coupon.
+
+    The receiver's limits are not charged, for they count what a user is issued.
+    """
+    work = use_cases.transfer(
+        command(),
+        path.coupon_id,
+        user_id=body.user_id,
+        to_user_id=body.to_user_id,
+        expected_version=expected_version(),
+    )
+    return perform(work)
+
+
+@coupons.post(
+    "/coupons/<coupon_id>/shares",
+    responses=contract.write(
+        200,
+        answers.SharedCoupon,
+        errors.CouponNotFound,
+        errors.CouponUsed,
+        errors.CouponExpired,
+        errors.CouponVoid,
+        errors.NotShareable,
+        errors.VersionConflict,
+    ),
+)
+def share_coupon(path: CouponPath, body: ShareBody) -> Response:
+    """Let friends use a coupon too, where its terms allow that; the first to lock it holds it.
+
+    The list takes the place of the one before; an empty one ends the sharing.
+    """
+    work = use_cases.share(
+        command(),
+        path.coupon_id,
+        user_id=body.user_id,
+        with_user_ids=body.with_user_ids,
+        expected_version=expected_version(),
+    )
     return perform(work)

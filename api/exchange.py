@@ -20,8 +20,9 @@ from ledger.application import Ledger
 from ledger.errors import InvalidField, NotCaughtUp, NotFound
 from ledger.events import Recorded
 from ledger.request import Request
-from ledger.work import Work
+from ledger.work import Receipt, Work
 from projections import queries
+from projections.catalogue import VERSIONS
 
 KEY_LIMIT = 255
 WAIT_SECONDS = 2.0
@@ -96,7 +97,11 @@ class Answer(Response):
 
 def perform(work: Work, *, status: int = 200, location: str | None = None) -> Response:
     """Have the ledger do it, and answer what it answered, now or when the same request came first."""
-    receipt = ledger().do(work)
+    return answer_receipt(ledger().do(work), status=status, location=location)
+
+
+def answer_receipt(receipt: Receipt, *, status: int = 200, location: str | None = None) -> Response:
+    """Answer a write with what it answered, now or when the same request came first."""
     headers = {"Ledger-Position": str(receipt.position)}
     if receipt.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -126,12 +131,17 @@ def caught_up(at_least: int, *names: str) -> int:
     """The position that the named read models show at least, once that is ``at_least``.
 
     No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
-    ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing or stopped at a fault.
+    ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing, of an older
+    release until it is rebuilt, or stopped at a fault.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with ledger().store.connection() as connection:
-            models = [model for model in queries.status(connection) if model.name in names]
+            models = [
+                model
+                for model in queries.status(connection)
+                if model.name in names and model.version == VERSIONS[model.name]
+            ]
         position = min((model.position for model in models), default=0)
         if len(models) >= len(names) and position >= at_least:
             return position

@@ -33,11 +33,20 @@ orders = APIBlueprint(
         errors.CouponUsed,
         errors.CouponExpired,
         errors.CouponVoid,
+        errors.LockLimitReached,
         errors.NotApplicable,
+        errors.BelowMinSpend,
+        errors.OutOfHours,
+        errors.OutOfScope,
+        errors.ExclusiveConflict,
+        errors.QuoteChanged,
     ),
 )
 def lock_coupons(path: OrderPath, body: LockBody) -> Response:
-    """Hold coupons for an order. Coupons that the order already holds keep their lock."""
+    """Hold coupons for an order. Those that it already holds keep their lock, or have it extended by ttl_seconds.
+
+    Whether coupons may be used together is judged among those of one call, so name all of the order's.
+    """
     work = use_cases.lock(
         command(),
         path.order_id,
@@ -46,6 +55,7 @@ def lock_coupons(path: OrderPath, body: LockBody) -> Response:
         ttl_seconds=body.ttl_seconds,
         order_total_minor=body.order_total_minor,
         quote_digest=body.quote_digest,
+        basket=body.basket.to_basket() if body.basket else None,
     )
     return perform(work)
 
@@ -62,6 +72,8 @@ def lock_coupons(path: OrderPath, body: LockBody) -> Response:
         errors.CouponUsed,
         errors.CouponVoid,
         errors.NotApplicable,
+        errors.BelowMinSpend,
+        errors.OutOfScope,
     ),
 )
 def confirm_coupons(path: OrderPath, body: ConfirmBody) -> Response:
@@ -73,6 +85,7 @@ def confirm_coupons(path: OrderPath, body: ConfirmBody) -> Response:
         lock_id=body.lock_id,
         order_total_minor=body.order_total_minor,
         paid_minor=body.paid_minor,
+        channel=body.channel,
     )
     return perform(work)
 
@@ -101,14 +114,25 @@ def unlock_coupons(path: OrderPath, body: UnlockBody) -> Response:
     "/orders/<callers_id:order_id>/returns",
     responses=contract.write(
         200,
-        answers.OrderCouponStates,
+        answers.OrderReturns,
         errors.CouponNotFound,
         errors.NotUsed,
         errors.LockMismatch,
         errors.CouponVoid,
+        errors.ReturnNotAllowed,
     ),
 )
 def return_coupons(path: OrderPath, body: ReturnBody) -> Response:
-    """Undo the use of coupons after a refund, as each one's return policy says for the reason."""
-    work = use_cases.return_coupons(command(), path.order_id, coupon_ids=body.coupon_ids, reason=body.reason)
+    """Undo the use of coupons after a refund, whole or by line, as each one's return policy says for the reason.
+
+    A coupon comes back with the return that completes the whole. What an order spent of a voucher's balance is put
+    back on it whole.
+    """
+    work = use_cases.return_coupons(
+        command(),
+        path.order_id,
+        coupon_ids=body.coupon_ids,
+        reason=body.reason,
+        lines=[line.to_line() for line in body.lines],
+    )
     return perform(work)

@@ -96,6 +96,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.CouponExpired: 410,
     errors.CouponVoid: 410,
     errors.VersionConflict: 412,
+    errors.TooManyMisses: 429,
     errors.InvalidInput: 422,
     errors.IdempotencyKeyReused: 422,
     errors.ServiceError: 503,
@@ -161,8 +162,8 @@ def problem(error: LedgerError) -> Response:
     response = Response(orjson.dumps(body), status, content_type=MEDIA_TYPE)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="coupon-ledger"'
-    if status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(facts.get("retry_after_seconds", RETRY_AFTER_SECONDS))
     return response
 
 

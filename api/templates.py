@@ -8,8 +8,8 @@ from flask_openapi3.models.tag import Tag
 
 from api import answers, contract
 from api.access import operation_name
-from api.bodies import TemplateBody
 from api.exchange import answer, command, expected_version, owned_history, perform
+from api.template_bodies import TemplateBody
 from api.wire import NoQuery, TemplatePath
 from ledger import errors, use_cases
 from ledger.template import Template
@@ -24,10 +24,12 @@ templates = APIBlueprint(
 )
 
 
-@templates.post("/templates", responses=contract.write(201, answers.TemplateVersion))
+@templates.post("/templates", responses=contract.write(201, answers.TemplateVersion, errors.RiskyTerms))
 def create_template(body: TemplateBody) -> Response:
     """Define an offer."""
-    work = use_cases.create_template(command(), name=body.name, terms=body.terms.to_terms())
+    work = use_cases.create_template(
+        command(), name=body.name, terms=body.terms.to_terms(), accept_risk=body.accept_risk
+    )
     return perform(work, status=201, location="templates/{template_id}")
 
 
@@ -47,7 +49,9 @@ def get_template(path: TemplatePath, query: NoQuery) -> Response:  # noqa: ARG00
 
 @templates.post(
     "/templates/<template_id>/revisions",
-    responses=contract.write(201, answers.TemplateVersion, errors.TemplateNotFound, errors.VersionConflict),
+    responses=contract.write(
+        201, answers.TemplateVersion, errors.TemplateNotFound, errors.RiskyTerms, errors.VersionConflict
+    ),
 )
 def revise_template(path: TemplatePath, body: TemplateBody) -> Response:
     """Give a template new terms, for batches to come; issued coupons keep the version that they pinned."""
@@ -57,5 +61,6 @@ def revise_template(path: TemplatePath, body: TemplateBody) -> Response:
         name=body.name,
         terms=body.terms.to_terms(),
         expected_version=expected_version(),
+        accept_risk=body.accept_risk,
     )
     return perform(work, status=201, location="templates/{template_id}")

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from pydantic import Field
 
 from api import answers, contract, cursors, problems
 from api.access import caller, operation_name
@@ -29,6 +30,7 @@ users = APIBlueprint(
 class WalletQuery(AtLeastQuery):
     """Which page of the wallet, and how new."""
 
+    state: answers.CouponState | None = Field(None, description="Only coupons in this state.")
     cursor: Cursor | None = None
     limit: Limit = PAGE_DEFAULT
 
@@ -38,17 +40,27 @@ class WalletQuery(AtLeastQuery):
     responses=contract.read(answers.Wallet, problems.BadCursor, errors.NotCaughtUp),
 )
 def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
-    """Read a user's coupons, the soonest to expire first. Whom the ledger does not know has none."""
+    """Read a user's coupons, and those that friends share with the user, the soonest to expire first.
+
+    Whom the ledger does not know has none.
+    """
     name = f"user {path.user_id} coupons"
     store = ledger().store
     after = queries.START
     if query.cursor:
         valid_until, coupon_id = cursors.unseal(name, query.cursor)
         after = datetime.fromisoformat(valid_until), coupon_id
-    position = caught_up(query.at_least, "wallet")
+    position = caught_up(query.at_least, "wallet", "shared_coupons", "coupon_status")
+    states = [query.state] if query.state else queries.STATES
     with store.connection() as connection:
         page = queries.wallet(
-            connection, caller().merchant_id, path.user_id, store.now(), after=after, limit=query.limit
+            connection,
+            caller().merchant_id,
+            path.user_id,
+            store.now(),
+            states=states,
+            after=after,
+            limit=query.limit,
         )
     found = {
         "user_id": path.user_id,
@@ -69,5 +81,8 @@ def _shown(coupon: queries.WalletRow) -> dict[str, Any]:
         "valid_from": text_of(coupon.valid_from),
         "valid_until": text_of(coupon.valid_until),
         "order_id": coupon.order_id,
+        "holder_id": coupon.holder_id,
+        "balance_minor": coupon.balance_minor,
+        "shared_by": coupon.shared_by,
         "version": coupon.version,
     }

@@ -16,8 +16,8 @@ from pydantic_core import PydanticCustomError
 from werkzeug.routing import BaseConverter
 
 from ledger.batch import QUANTITY_LIMIT
+from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.errors import InvalidInput
-from ledger.terms import MONEY_LIMIT_MINOR
 from ledger.use_cases import ID_LIMIT, REASON_LIMIT, check_id
 
 POSITION_LIMIT = 2**63 - 1

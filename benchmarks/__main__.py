@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import bulk, claims, commit_latency, growth, http, report, results, servers
+from benchmarks import bulk, claims, commit_latency, growth, http, quote, report, results, servers
 from benchmarks.options import Measure, Options
 
 CASES: dict[str, Measure] = {
@@ -21,6 +21,7 @@ CASES: dict[str, Measure] = {
     "http": http.measure,
     "growth": growth.measure,
     "commit_latency": commit_latency.measure,
+    "quote": quote.measure,
 }
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 

@@ -40,11 +40,12 @@ from ledger import use_cases
 from ledger.aggregate import derived_id
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.request import Request
 from ledger.store import Store
-from ledger.terms import Benefit, Terms
+from ledger.terms import Terms
 
 TRANSACTION_ROWS = 10_000
 """Of the raw rivals; ten times as many were no faster."""

@@ -35,11 +35,12 @@ from coupon_ledger.settings import Settings
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.request import Request
 from ledger.store import Store
-from ledger.terms import Benefit, Terms
+from ledger.terms import Terms
 
 MERCHANT = "bench"
 USERS = 100_000

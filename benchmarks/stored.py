@@ -17,10 +17,11 @@ from psycopg.rows import tuple_row
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.database import Database
 from ledger.request import Request
 from ledger.store import Store
-from ledger.terms import Benefit, Terms
+from ledger.terms import Terms
 
 MERCHANT = "bench"
 BATCH_COUPONS = 100_000

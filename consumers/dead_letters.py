@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 import psycopg
 
+from consumers.asked import perform
 from consumers.inputs import BusinessTime, actor_of, input_of
 from consumers.messages import Headers, Undecodable
 from ledger.application import Ledger
@@ -189,10 +190,10 @@ def mark_published(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _perform(ledger: Ledger, connection: Connection, letter: DeadLetter) -> None:
-    work = input_of(letter.topic).work(
+    asked = input_of(letter.topic).asked(
         letter, actor_of(letter.consumer_group), letter.business_time, ledger.store.now(connection)
     )
-    result = ledger.do_all([work], connection)[0]
+    result = perform(ledger, connection, [asked])[0]
     if isinstance(result, Refusal):
         raise result
 

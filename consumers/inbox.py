@@ -15,11 +15,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
+from consumers.asked import Asked, Result, perform
 from consumers.dead_letters import BROKEN_INSTALLATION, TRANSIENT, Connection, Record, bury
 from consumers.inputs import BusinessTime, Input, actor_of
 from ledger.application import Ledger
-from ledger.errors import LedgerError, Refusal
-from ledger.work import Receipt, Work
+from ledger.errors import LedgerError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Taken:
     messages: int = 0
     effects: int = 0
     repeats: int = 0
-    """Messages whose effect was there before."""
+    """Messages whose effect was there before; a message for which no rule was waiting has none and is no repeat."""
     dead: int = 0
 
 
@@ -135,40 +135,41 @@ class Inbox:
 
     def _perform(self, connection: Connection, records: Sequence[Record], taken: Taken, isolate: bool) -> Dead:
         now = self._ledger.store.now(connection)
-        works: list[Work] = []
+        asked: list[Asked] = []
         working: list[Record] = []
         dead: Dead = []
-        work_of, actor, business_time = self._input.work, self._actor, self._business_time
+        asked_by, actor, business_time = self._input.asked, self._actor, self._business_time
         for record in records:
             try:
-                works.append(work_of(record, actor, business_time, now))
+                asked.append(asked_by(record, actor, business_time, now))
             except Exception as error:  # reading a message must not fail its neighbours, whatever is wrong with it
                 dead.append((record, error))
             else:
                 working.append(record)
-        results = self._isolated(connection, works) if isolate else self._ledger.do_all(works, connection)
+        results: Sequence[Result | Exception] = (
+            self._isolated(connection, asked) if isolate else perform(self._ledger, connection, asked)
+        )
         for record, result in zip(working, results, strict=True):
             if isinstance(result, Exception):
                 dead.append((record, result))
-            elif result.replayed:
-                taken.repeats += 1
-            else:
-                taken.effects += 1
+            elif result is not None:
+                taken.repeats += result.replayed
+                taken.effects += not result.replayed
         return dead
 
-    def _isolated(self, connection: Connection, works: Sequence[Work]) -> list[Receipt | Refusal | Exception]:
-        """Results of works of which at least one makes its group fail: halves, until it stands alone."""
+    def _isolated(self, connection: Connection, asked: Sequence[Asked]) -> list[Result | Exception]:
+        """Results of messages of which at least one makes its group fail: halves, until it stands alone."""
         try:
             with connection.transaction():
-                return list(self._ledger.do_all(works, connection))
+                return list(perform(self._ledger, connection, asked))
         except TRANSIENT + BROKEN_INSTALLATION:
             raise
         except Exception as error:
-            if len(works) == 1:
+            if len(asked) == 1:
                 log.exception("a message is dead")
                 return [error]
-        half = len(works) // 2
-        return self._isolated(connection, works[:half]) + self._isolated(connection, works[half:])
+        half = len(asked) // 2
+        return self._isolated(connection, asked[:half]) + self._isolated(connection, asked[half:])
 
     def _stored(
         self, connection: Connection, topics: list[str], numbers: list[int], query: str

@@ -1,4 +1,4 @@
-"""The two ways in: which messages each topic takes, and what they ask of the ledger."""
+"""The ways in: which messages each topic takes, and what they ask of the ledger."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from consumers import issuance, orders, topics
+from consumers import issuance, members, orders, topics
+from consumers.asked import Asked
 from consumers.messages import Message, Raw, Undecodable, decode
 from consumers.payloads import Payload
 from ledger.request import Request
-from ledger.work import Work
 
 BusinessTime = Literal["live", "message"]
 """``live``: a message happens now, by the database clock. ``message``: history is imported, and a message happened
@@ -27,11 +27,11 @@ class Input:
     group: str
     """The consumer group's name where none is given."""
     kinds: dict[str, type[Payload]]
-    work_of: Callable[[Message, Request], Work]
+    asked_by: Callable[[Message, Request], Asked]
     max_poll_records: int
     """Messages of one transaction: more cost less each, but share their fate for longer."""
 
-    def work(self, record: Raw, actor: str, business_time: BusinessTime, now: datetime) -> Work:
+    def asked(self, record: Raw, actor: str, business_time: BusinessTime, now: datetime) -> Asked:
         """What a record asks of the ledger. Raises ``Undecodable`` or a ``Refusal``; ``now`` is the database clock."""
         message = decode(record, self.kinds)
         at = None
@@ -39,16 +39,17 @@ class Input:
             at = message.time
             if at > now:
                 raise Undecodable("time_in_future", "imported history cannot lie in the future; see ce_time")
-        return self.work_of(message, Request(message.payload.merchant_id, actor, message.request_id, at=at))
+        return self.asked_by(message, Request(message.payload.merchant_id, actor, message.request_id, at=at))
 
 
 def _kinds(kinds: Iterable[type[Payload]]) -> dict[str, type[Payload]]:
     return {kind.TYPE: kind for kind in kinds}
 
 
-ISSUANCE = Input(topics.ISSUANCE, "ledger-issuance", _kinds(issuance.KINDS), issuance.work_of, 1_000)
-ORDERS = Input(topics.ORDERS, "ledger-orders", _kinds(orders.KINDS), orders.work_of, 200)
-INPUTS = (ISSUANCE, ORDERS)
+ISSUANCE = Input(topics.ISSUANCE, "ledger-issuance", _kinds(issuance.KINDS), issuance.asked, 1_000)
+ORDERS = Input(topics.ORDERS, "ledger-orders", _kinds(orders.KINDS), orders.asked, 200)
+MEMBERS = Input(topics.MEMBERS, "ledger-members", _kinds(members.KINDS), members.asked, 200)
+INPUTS = (ISSUANCE, ORDERS, MEMBERS)
 
 
 def input_of(topic: str) -> Input:

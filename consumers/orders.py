@@ -1,4 +1,4 @@
-"""What an order message asks of the ledger.
+"""What an order message asks of the ledger: a step of its coupons, and of a paid one what the rules issue for it.
 
 The order's messages carry no ``lock_id``: they are in order by key, so the order's own hold is the one that counts.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from consumers.asked import Asked
 from consumers.messages import Message
 from consumers.payloads import (
+    BasketLine,
+    OrderBasket,
     OrderCancelled,
     OrderClosed,
     OrderCreated,
@@ -16,18 +19,42 @@ from consumers.payloads import (
     OrderPaymentTimeout,
     OrderRefunded,
     OrderReleased,
+    facts_of,
 )
 from ledger import use_cases
+from ledger.basket import Basket, Line
 from ledger.coupon import Redemption
 from ledger.request import Request
+from ledger.rules import Occasion
 from ledger.work import Work
 
 KINDS = (OrderCreated, OrderPaid, OrderCancelled, OrderClosed, OrderPaymentTimeout, OrderRefunded)
 
 
-def work_of(message: Message, request: Request) -> Work:
+def asked(message: Message, request: Request) -> Asked:
     """Lock, confirm, unlock or return the order's coupons. Raises ``InvalidInput`` where the fields disagree."""
     request = replace(request, body_hash=message.body_hash())
+    occasion = _occasion(message.payload, request) if isinstance(message.payload, OrderPaid) else None
+    return Asked(request, _work(message, request), occasion)
+
+
+def _occasion(order: OrderPaid, request: Request) -> Occasion | None:
+    """A payment for the rules, where the message says who paid and how much."""
+    if order.user_id is None or order.paid_minor is None:
+        return None
+    use_cases.check_id("user_id", order.user_id)
+    use_cases.check_id("order_id", order.order_id)
+    return Occasion(
+        trigger="order_paid",
+        user_id=order.user_id,
+        facts=facts_of(order.facts),
+        order_id=order.order_id,
+        paid_minor=order.paid_minor,
+        at=request.at,
+    )
+
+
+def _work(message: Message, request: Request) -> Work | None:
     match message.payload:
         case OrderCreated() as order:
             return use_cases.lock(
@@ -37,8 +64,12 @@ def work_of(message: Message, request: Request) -> Work:
                 coupon_ids=order.coupon_ids,
                 ttl_seconds=order.ttl_seconds,
                 order_total_minor=order.order_total_minor,
+                quote_digest=order.quote_digest,
+                basket=None if order.basket is None else _basket(order.basket),
             )
         case OrderPaid() as order:
+            if not order.redemptions:
+                return None
             redemptions = [Redemption(**redemption.model_dump()) for redemption in order.redemptions]
             return use_cases.confirm(
                 request,
@@ -46,9 +77,28 @@ def work_of(message: Message, request: Request) -> Work:
                 redemptions,
                 order_total_minor=order.order_total_minor,
                 paid_minor=order.paid_minor,
+                channel=order.channel,
             )
         case OrderReleased() as order:
             return use_cases.unlock(request, order.order_id, coupon_ids=order.coupon_ids, reason=order.REASON)
         case OrderRefunded() as order:
-            return use_cases.return_coupons(request, order.order_id, coupon_ids=order.coupon_ids, reason=order.reason)
+            return use_cases.return_coupons(
+                request,
+                order.order_id,
+                coupon_ids=order.coupon_ids,
+                reason=order.reason,
+                lines=[line.model_dump() for line in order.lines],
+            )
     raise AssertionError(f"{type(message.payload).__name__} is not an order message")
+
+
+def _basket(said: OrderBasket) -> Basket:
+    lines = tuple(_line(line) for line in said.lines)
+    return Basket(**{**vars(said), "lines": lines, "user_types": tuple(said.user_types)})
+
+
+def _line(said: BasketLine) -> Line:
+    # The lock writes these two down, and a return has to be able to name the line.
+    use_cases.check_id("line_id", said.line_id)
+    use_cases.check_id("product_id", said.product_id)
+    return Line(**{**vars(said), "categories": tuple(said.categories)})

@@ -1,7 +1,7 @@
 """What the messages say: one model for each type of message.
 
-A type's name ends with its major version. Inside a major version fields are only added, and a reader ignores what it
-does not know, so old readers stand new messages; what it does know it checks strictly. JSON Schemas made from these
+A type's name ends with its major version. Inside a major version fields are only added or become optional, and a
+reader ignores what it does not know; what it does know it checks strictly. JSON Schemas made from these
 models are the published contract (docs/contracts).
 """
 
@@ -11,15 +11,21 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ledger.audience import POINTS_LIMIT, Facts
+from ledger.basket import CATEGORY_LIMIT, LINE_LIMIT, QUANTITY_LIMIT, Channel
+from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.coupon import ALLOCATION_LIMIT
-from ledger.terms import LOCK_TTL_LIMIT_SECONDS, MONEY_LIMIT_MINOR, ReturnReason
-from ledger.use_cases import ID_LIMIT, ORDER_COUPON_LIMIT
+from ledger.scope import WORD_LIMIT
+from ledger.terms import LOCK_TTL_LIMIT_SECONDS, ReturnReason
+from ledger.use_cases import ID_LIMIT, ORDER_COUPON_LIMIT, check_id
 
 # No control characters and no space around it. The ledger's own rule is a little stricter for ids beyond ASCII.
 _VISIBLE = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=ID_LIMIT, pattern=_VISIBLE)]
 Minor = Annotated[int, Field(ge=0, lt=MONEY_LIMIT_MINOR)]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:_+/=-]{1,128}$")]
 CouponIds = Annotated[list[Id], Field(min_length=1, max_length=ORDER_COUPON_LIMIT)]
 
 
@@ -42,6 +48,28 @@ class Payload(Part):
         raise NotImplementedError
 
 
+class UserFacts(Part):
+    """What the sender knows of the user, for batches that have conditions. The person is an opaque key."""
+
+    person: Id | None = None
+    newcomer: bool | None = None
+    tier: Id | None = None
+    points: Annotated[int, Field(ge=0, le=POINTS_LIMIT)] | None = None
+    tags: Annotated[list[Id], Field(max_length=WORD_LIMIT)] | None = None
+
+
+NO_FACTS = Facts()
+
+
+def facts_of(said: UserFacts | None) -> Facts:
+    """The ledger's value. Raises ``InvalidField`` where its rules for a text are stricter."""
+    if said is None:
+        return NO_FACTS
+    if said.person is not None:
+        check_id("facts.person", said.person)
+    return Facts(**vars(said) | {"tags": None if said.tags is None else tuple(said.tags)})
+
+
 class IssueRequested(Payload):
     """One coupon of a batch is to be issued to one user. The same message id has one effect within a batch."""
 
@@ -50,6 +78,9 @@ class IssueRequested(Payload):
     batch_id: Id
     user_id: Id
     channel: Id = "issue"
+    facts: UserFacts | None = None
+    points_receipt: Id | None = None
+    """Of a batch that is exchanged for points: the receipt of the points that were paid."""
 
     @property
     def key(self) -> str:
@@ -77,8 +108,35 @@ class OrderLine(Part):
     amount_minor: Minor
 
 
+class BasketLine(Part):
+    """One line of a basket: it costs its units without ``discounted_minor``, price cuts that are not coupons."""
+
+    line_id: Id
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_LIMIT)] = 1
+    unit_price_minor: Minor
+    discounted_minor: Minor = 0
+    categories: Annotated[list[Id], Field(max_length=CATEGORY_LIMIT)] = []
+    shop_id: Id | None = None
+
+
+class OrderBasket(Part):
+    """What is bought, and how the order is placed. Each line has an id of its own."""
+
+    lines: Annotated[list[BasketLine], Field(min_length=1, max_length=LINE_LIMIT)]
+    currency: Currency
+    shipping_minor: Minor = 0
+    order_type: Id = "standard"
+    channel: Channel = "online"
+    user_types: Annotated[list[Id], Field(max_length=WORD_LIMIT)] = []
+
+
 class OrderCreated(OrderPayload):
-    """An order was placed with these coupons: they are locked, all or none."""
+    """An order was placed with these coupons: they are locked, all or none.
+
+    With a ``basket`` the ledger prices them, and a payment need not say what they take off; its total then stands for
+    ``order_total_minor``. ``lines`` are what order systems told before there were baskets: nothing is decided by them.
+    """
 
     TYPE: ClassVar[str] = "order.created.v1"
 
@@ -87,6 +145,9 @@ class OrderCreated(OrderPayload):
     order_total_minor: Minor | None = None
     ttl_seconds: Annotated[int, Field(ge=1, le=LOCK_TTL_LIMIT_SECONDS)] | None = None
     lines: Annotated[list[OrderLine], Field(max_length=ALLOCATION_LIMIT)] = []
+    basket: OrderBasket | None = None
+    quote_digest: Digest | None = None
+    """Of the quote that the shopper saw. With a basket, coupons that take off something else now are not locked."""
 
 
 class AllocationLine(Part):
@@ -98,21 +159,30 @@ class AllocationLine(Part):
 
 
 class RedeemedCoupon(Part):
-    """One coupon's use. Where there is an allocation, it sums to the discount."""
+    """One coupon's use. Where there is an allocation, it sums to the discount.
+
+    Both may be left out where the order was created with a basket: what the lock found is taken.
+    """
 
     coupon_id: Id
-    discount_minor: Minor
+    discount_minor: Minor | None = None
     allocation: Annotated[list[AllocationLine], Field(max_length=ALLOCATION_LIMIT)] = []
 
 
 class OrderPaid(OrderPayload):
-    """The order was paid: the coupons that it holds are used, all or none."""
+    """The order was paid: the coupons that it holds are used, all or none, and rules for paid orders issue theirs.
+
+    A paid order without coupons is told for the rules alone. They need to know who paid, and how much.
+    """
 
     TYPE: ClassVar[str] = "order.paid.v1"
 
-    redemptions: Annotated[list[RedeemedCoupon], Field(min_length=1, max_length=ORDER_COUPON_LIMIT)]
+    redemptions: Annotated[list[RedeemedCoupon], Field(max_length=ORDER_COUPON_LIMIT)] = []
     order_total_minor: Minor | None = None
     paid_minor: Minor | None = None
+    channel: Channel = "online"
+    user_id: Id | None = None
+    facts: UserFacts | None = None
 
 
 class OrderReleased(OrderPayload):
@@ -144,13 +214,60 @@ class OrderPaymentTimeout(OrderReleased):
     REASON: ClassVar[str] = "payment_timeout"
 
 
+class ReturnedLine(Part):
+    """A line of the order whose part of the discount is given back; without an amount, all that is left of it."""
+
+    line_id: Id
+    discount_minor: Minor | None = None
+
+
 class OrderRefunded(OrderPayload):
-    """The paid order was refunded: its coupons come back as each one's return policy says for the reason."""
+    """The paid order was refunded: its coupons come back as each one's return policy says for the reason.
+
+    With ``lines`` only what these lines carried is given back, and the coupon with the return that completes the
+    whole. An amount of a line is for one coupon only.
+    """
 
     TYPE: ClassVar[str] = "order.refunded.v1"
 
     coupon_ids: CouponIds
     reason: ReturnReason
+    lines: Annotated[list[ReturnedLine], Field(max_length=ALLOCATION_LIMIT)] = []
+
+
+class MemberPayload(Payload):
+    """What all member messages name."""
+
+    user_id: Id
+    facts: UserFacts | None = None
+
+    @property
+    def key(self) -> str:
+        """The user."""
+        return self.user_id
+
+
+class MemberRegistered(MemberPayload):
+    """A new member: rules for newcomers issue theirs, once a user. Who registers is a newcomer unless facts differ."""
+
+    TYPE: ClassVar[str] = "member.registered.v1"
+
+
+class MemberReferred(MemberPayload):
+    """The user is new, and another member brought them: rules for referrals reward either or both, once a new user."""
+
+    TYPE: ClassVar[str] = "member.referred.v1"
+
+    referrer_id: Id
+    referrer_facts: UserFacts | None = None
+
+
+class MemberTierChanged(MemberPayload):
+    """A member reached a tier: rules for it issue theirs, once a rule and user."""
+
+    TYPE: ClassVar[str] = "member.tier_changed.v1"
+
+    tier: Id
 
 
 PAYLOADS: dict[str, type[Payload]] = {
@@ -163,5 +280,8 @@ PAYLOADS: dict[str, type[Payload]] = {
         OrderClosed,
         OrderPaymentTimeout,
         OrderRefunded,
+        MemberRegistered,
+        MemberReferred,
+        MemberTierChanged,
     )
 }

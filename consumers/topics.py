@@ -19,8 +19,10 @@ ISSUANCE = "coupons.issuance.v1"
 """Requests to issue one coupon to one user; the key is the user."""
 ORDERS = "orders.events.v1"
 """What happened to orders; the key is the order."""
+MEMBERS = "members.events.v1"
+"""What happened to members; the key is the user."""
 
-PARTITIONS = {ISSUANCE: 4, ORDERS: 4}
+PARTITIONS = {ISSUANCE: 4, ORDERS: 4, MEMBERS: 4}
 BROKERS_DEFAULT = -1
 """Replication as the cluster has it configured."""
 

@@ -22,7 +22,7 @@ from kafka.structs import OffsetAndMetadata
 
 from consumers.dead_letter_copies import Copies
 from consumers.inbox import Inbox, Partition
-from consumers.inputs import ISSUANCE, ORDERS, BusinessTime, Input
+from consumers.inputs import ISSUANCE, MEMBERS, ORDERS, BusinessTime, Input
 from ledger.application import Ledger
 from ledger.errors import ServiceError
 
@@ -257,6 +257,12 @@ def run_orders(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event
     """Consume order messages until told to stop, in a process of its own; options as of ``Worker``."""
     calm_the_collector()
     Worker(ledger, bootstrap, ORDERS, **options).run(stop)
+
+
+def run_members(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
+    """Consume member messages until told to stop, in a process of its own; options as of ``Worker``."""
+    calm_the_collector()
+    Worker(ledger, bootstrap, MEMBERS, **options).run(stop)
 
 
 def calm_the_collector() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from coupon_ledger import __version__
 from coupon_ledger.commands import run
+from coupon_ledger.commands.codes import codes
 from coupon_ledger.commands.dead_letters import dead_letters
 from coupon_ledger.commands.keys import keys
 from coupon_ledger.commands.projections import projections
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> None:
 
 
 PARTS = (run.up, run.migrate, run.ready, run.serve, run.consume, run.project, run.expire)
-for command in (*PARTS, demo, keys, dead_letters, projections):
+for command in (*PARTS, demo, keys, codes, dead_letters, projections):
     cli.add_command(command)
 
 

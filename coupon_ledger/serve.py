@@ -44,7 +44,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         """Called in each worker, so nothing is shared over the fork."""
         store = Store(self.settings.database(), self.settings.database_pool_size)
         # Some threads are left to tell the other callers that the queue is full, and to answer probes.
-        return create_app(Ledger(store, callers_limit=self.settings.http_threads * 3 // 4))
+        return create_app(
+            Ledger(store, callers_limit=self.settings.http_threads * 3 // 4), self.settings.keys_of_codes()
+        )
 
 
 def _calm_the_collector(worker: object) -> None:  # noqa: ARG001

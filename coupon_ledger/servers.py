@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from coupon_ledger.embedded import EmbeddedKafka, EmbeddedPostgres
 from coupon_ledger.settings import Settings
@@ -26,6 +29,8 @@ def servers(settings: Settings, *, kafka: bool = False) -> Iterator[Settings]:
         known: dict[str, str] = {}
         if settings.database_url is None:
             known["database_url"] = stack.enter_context(EmbeddedPostgres(settings.state)).address
+            if settings.code_keys is None:
+                known["code_keys"] = code_key_in(settings.state)
             prepare(settings.model_copy(update=known))
         if kafka and settings.kafka_bootstrap is None:
             known["kafka_bootstrap"] = stack.enter_context(EmbeddedKafka(settings.state)).address
@@ -37,6 +42,18 @@ def prepare(settings: Settings) -> list[str]:
     applied = migrate(settings.required_database_url, settings.schema_)
     checkpoints.install(settings.database(PROJECTOR_ROLE), PROJECTIONS)
     return applied
+
+
+def code_key_in(state: Path) -> str:
+    """The key of codes that lies beside an embedded database, made at the first time."""
+    path, own = state / "code-key", state / f".code-key.{os.getpid()}"
+    if not path.exists():
+        own.touch(0o600)
+        own.write_text(f"embedded={secrets.token_urlsafe(32)}", "utf-8")
+        with suppress(FileExistsError):  # another command was first, and its key is the one
+            os.link(own, path)
+        own.unlink()
+    return path.read_text("utf-8")
 
 
 @contextmanager

@@ -32,9 +32,9 @@ class Service:
 
     def go_live(self) -> None:
         """End an import (docs/import.md): consumers decide by the database clock again, and the sweeper starts."""
-        self.processes.stop(*_IMPORT_ISSUANCE, "orders")
-        self.processes.start("issuance", "consume", "issuance", "--business-time", "live")
-        self.processes.start("orders", "consume", "orders", "--business-time", "live")
+        self.processes.stop(*_IMPORT_ISSUANCE, "orders", "members")
+        for name in ("issuance", "orders", "members"):
+            self.processes.start(name, "consume", name, "--business-time", "live")
         self.processes.start("sweeper", "expire", "--follow")
 
     def wait(self) -> None:
@@ -63,6 +63,7 @@ def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]
             for name in _IMPORT_ISSUANCE if importing else ("issuance",):
                 processes.start(name, "consume", "issuance")
             processes.start("orders", "consume", "orders")
+            processes.start("members", "consume", "members")
             processes.start("projector", "project")
             if not importing:
                 processes.start("sweeper", "expire", "--follow")

@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledger.codes import CodeKeys
 from ledger.database import APP_ROLE, Database
 
 
@@ -71,6 +72,13 @@ class Settings(BaseSettings):
         le=100,
         description="Most PostgreSQL connections of each process.",
     )
+    code_keys: str | None = Field(
+        default=None,
+        repr=False,
+        pattern=r"^\s*[A-Za-z0-9_.-]{1,32}=[^\s,]{32,}(\s*,\s*[A-Za-z0-9_.-]{1,32}=[^\s,]{32,})*\s*$",
+        description="Secret keys of codes, id=key separated by commas, the newest first; with an embedded database, one"
+        " is made in the state folder.",
+    )
 
     @field_validator("database_url")
     @classmethod
@@ -85,6 +93,10 @@ class Settings(BaseSettings):
     def database(self, role: str = APP_ROLE) -> Database:
         """Where the ledger lives, for sessions of this role."""
         return Database(self.required_database_url, self.schema_, role)
+
+    def keys_of_codes(self) -> CodeKeys:
+        """The keys that codes are hashed with; none, where none is set."""
+        return CodeKeys.parse(self.code_keys) if self.code_keys is not None else CodeKeys()
 
     @property
     def required_database_url(self) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -20,14 +20,13 @@ from ledger.commit import Committer, Unit, Verdict, commit_all
 from ledger.errors import (
     IdempotencyKeyReused,
     LedgerError,
-    QuantityConflict,
+    LockLimitReached,
     QueueFull,
     Refusal,
-    SoldOut,
     Unavailable,
-    UserLimitReached,
 )
 from ledger.grouping import Grouping, Onward
+from ledger.limits import share_refusal, stock_refusal, supply_refusal
 from ledger.request import Request
 from ledger.store import AnsweredRequest, Snapshot, Store
 from ledger.template import Template
@@ -45,6 +44,8 @@ READ_STREAM_LIMIT = 5_000
 """Streams from which on no more callers join it."""
 
 Connection = psycopg.Connection[Any]
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 class Ledger:
@@ -65,7 +66,7 @@ class Ledger:
         self._sold_out: OrderedDict[str | None, None] = OrderedDict()
         # Batches and templates that a caller's transaction wrote: it may yet roll back, so they are not kept.
         self._unsettled: set[str] = set()
-        # When a hot batch changes, one caller reads it again while the others wait, instead of all at once.
+        # When a hot batch changes, one caller reads it or its terms while the others wait, instead of all at once.
         self._loading = threading.Lock()
 
     def close(self) -> None:
@@ -178,10 +179,10 @@ class Ledger:
         if isinstance(decided, Unit):
             for key, (take, most) in decided.quota.items():
                 if snapshot.quota.get(key, 0) + take > most:
-                    return UserLimitReached(batch_id=work.issues_from)
+                    return share_refusal(work.issues_from, key)
             for batch_id, take in decided.stock.items():
                 if batch_id in snapshot.stock and snapshot.stock[batch_id][0] < take:
-                    return SoldOut(batch_id=batch_id)
+                    return stock_refusal(work.issues_from, batch_id)
         return decided
 
     def _result(self, work: Work, verdict: Verdict) -> Receipt | Refusal | None:
@@ -194,18 +195,26 @@ class Ledger:
             return Receipt(verdict.answer, verdict.position, replayed=True)
         if verdict.word == "reused":
             return IdempotencyKeyReused(request_id=work.request.request_id)
-        if verdict.word == "user_limit":
-            return UserLimitReached(batch_id=work.issues_from)
-        if verdict.word == "sold_out":
-            _remember(self._sold_out, work.issues_from, None)
-            return SoldOut(batch_id=work.issues_from)
-        if verdict.word == "below_issued":
-            return QuantityConflict("more coupons are already issued than the target")
+        if verdict.word in ("user_limit", "sold_out", "below_issued", "lock_limit"):
+            return self._no_room(work, verdict)
         if verdict.word in ("conflict", "exists", "again"):
             if work.issues_from is not None:
                 self._forget([work.issues_from])
             return None
         raise LedgerError(f"commit_group answered {verdict.word!r}")
+
+    def _no_room(self, work: Work, verdict: Verdict) -> Refusal:
+        """The refusal of the guard that a verdict names."""
+        if verdict.word == "lock_limit":
+            return LockLimitReached()
+        key = verdict.answer["batch_id"]
+        if verdict.word == "user_limit":
+            return share_refusal(work.issues_from, (key, verdict.answer["owner"]))
+        if verdict.word == "below_issued":
+            return supply_refusal(key)
+        if key == work.issues_from:
+            _remember(self._sold_out, key, None)
+        return stock_refusal(work.issues_from, key)
 
     def _looks_first(self, work: Work) -> bool:
         """Whether the work's streams, or the stock it takes from, are read before it is decided."""
@@ -231,31 +240,42 @@ class Ledger:
 
     def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
         """A batch as it was when last read; nobody applies events to the cached one."""
-        batch = self._batches.get(batch_id)
-        if batch is None:
-            if not self._loading.acquire(timeout=LOADING_WAIT_SECONDS):
-                raise Unavailable("the batch cannot be read now")
-            try:
-                batch = self._batches.get(batch_id)
-                if batch is None:
-                    stream = f"batch-{batch_id}"
-                    batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
-                    if batch.version and self._settled(stream, connection):
-                        _remember(self._batches, batch_id, batch)
-            finally:
-                self._loading.release()
-        return batch
+        if (found := self._batches.get(batch_id)) is not None:
+            return found
+
+        def read() -> Batch:
+            stream = f"batch-{batch_id}"
+            batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
+            if batch.version and self._settled(stream, connection):
+                _remember(self._batches, batch_id, batch)
+            return batch
+
+        return self._read_once(self._batches, batch_id, read)
 
     def _terms_of(self, connection: Connection | None, template_id: str, version: int) -> Terms:
         """Terms never change under a version, so they are kept."""
-        terms = self._terms.get((template_id, version))
-        if terms is None:
+        if (found := self._terms.get((template_id, version))) is not None:
+            return found
+
+        def read() -> Terms:
             stream = f"template-{template_id}"
             events = self.store.load([stream], (), connection).streams[stream]
             terms = Terms.from_payload(fold(Template(stream), events[:version]).terms)
             if self._settled(stream, connection):
                 _remember(self._terms, (template_id, version), terms)
-        return terms
+            return terms
+
+        return self._read_once(self._terms, (template_id, version), read)
+
+    def _read_once(self, cache: OrderedDict[K, T], key: K, read: Callable[[], T]) -> T:
+        """What is not cached yet; while one caller reads it, the others wait for that."""
+        if not self._loading.acquire(timeout=LOADING_WAIT_SECONDS):
+            raise Unavailable("the batch or its terms cannot be read now")
+        try:
+            found = cache.get(key)
+            return read() if found is None else found
+        finally:
+            self._loading.release()
 
     def _settled(self, stream: str, connection: Connection | None) -> bool:
         return connection is None or stream not in self._unsettled

@@ -1,7 +1,7 @@
 """Units of work, and group commit: many callers, one transaction.
 
 A save that commits by itself costs one flush an event and does not grow with callers. So callers hand in units, and
-one committer a process writes all that wait in one statement (migrations/0008_commit_group.sql). It never lingers:
+one committer a process writes all that wait in one statement (migrations/0009_limits.sql). It never lingers:
 an idle ledger commits a lone unit at once. Each unit gets its own verdict.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -39,21 +40,26 @@ class Unit:
     reads: dict[str, int] = field(default_factory=dict)
     """Streams that the decision read but does not write, at these versions."""
     stock: dict[str, int] = field(default_factory=dict)
-    """Batch id to how many coupons are taken from its stock."""
+    """Batch id to how many coupons are taken from its stock; other keys are those of ``ledger/limits.py``."""
     quota: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    """(Batch id, user id) to (taken, most that the user may have)."""
+    """(Batch id, user id) to (taken, most that the user may have). Of several without room the first is refused."""
     supply: dict[str, int] = field(default_factory=dict)
     """Batch id to its new quantity."""
+    holds: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
+    """Coupon id to (owner, end of the hold, most coupons that the owner may hold at once)."""
+    releases: Sequence[str] = ()
+    """Ids of coupons that are held no more; one that is in ``holds`` too was only held within this unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a unit; the words are those of migrations/0008_commit_group.sql."""
+    """What became of a unit; the words are those of migrations/0009_limits.sql."""
 
     word: str
     position: int
     answer: dict[str, Any]
-    """The unit's own when it is done, what was answered first when it is replayed, otherwise empty."""
+    """The unit's own when it is done, what was answered first when it is replayed, the guard (``batch_id``, ``owner``)
+    that had no room when one refused it, otherwise empty."""
 
 
 def commit_group(
@@ -118,6 +124,8 @@ def _whole(units: Sequence[Unit]) -> tuple[tuple[str, str, str, str, bool], dict
             shares[owner] = (others + take, min(most, least))
         for batch_id, quantity in unit.supply.items():
             guards["supply"].append({"batch_id": batch_id, "quantity": quantity})
+        if unit.holds or unit.releases:
+            guards["holds"].append(_held(unit))
     if reads:
         guards["reads"] = [{"stream": stream, "version": version} for stream, version in reads]
     if stock:
@@ -146,11 +154,23 @@ def _by_unit(units: Sequence[Unit]) -> dict[str, list[dict[str, Any]]]:
             guards["quota"].append(share | {"unit": number})
         for batch_id, quantity in unit.supply.items():
             guards["supply"].append({"unit": number, "batch_id": batch_id, "quantity": quantity})
+        if unit.holds or unit.releases:
+            guards["holds"].append(_held(unit) | {"unit": number})
         for read in (*_written_further(unit.events), *unit.reads.items()):
             reads[read].append(str(number))
     for (stream, version), readers in reads.items():
         guards["reads"].append({"stream": stream, "version": version, "units": " ".join(readers)})
     return guards
+
+
+def _held(unit: Unit) -> dict[str, Any]:
+    """What a unit still holds at its end, and every coupon whose hold it changes."""
+    locks = [
+        {"coupon_id": coupon_id, "owner": owner, "ends_at": ends_at.isoformat(), "most": most}
+        for coupon_id, (owner, ends_at, most) in unit.holds.items()
+        if coupon_id not in unit.releases
+    ]
+    return {"locks": locks, "touched": [*unit.holds, *unit.releases]}
 
 
 def _answered(request: Request, answer: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,30 @@ class NotApplicable(InvalidInput):
     """The coupon does not apply to this order."""
 
 
+class OutOfScope(NotApplicable):
+    """The coupon covers nothing of this order."""
+
+
+class OutOfHours(NotApplicable):
+    """The coupon may not be used at this hour."""
+
+
+class BelowMinSpend(NotApplicable):
+    """What the coupon covers costs less than its minimum spend."""
+
+
+class ExclusiveConflict(NotApplicable):
+    """The coupon cannot be used together with another one of the order."""
+
+
+class RiskyTerms(InvalidInput):
+    """The terms would lose money by mistake."""
+
+
+class FactRequired(InvalidInput):
+    """The batch's conditions need a fact about the user that the request does not have."""
+
+
 # --- requests ---------------------------------------------------------------------------------------
 
 
@@ -107,8 +131,71 @@ class UserLimitReached(Refusal):
     """The user already has as many coupons of this batch as one user may have."""
 
 
+class DayLimitReached(Refusal):
+    """The batch has issued what it may on one day."""
+
+
+class UserDayLimitReached(Refusal):
+    """The user got as many coupons of this batch today as one user may on one day."""
+
+
+class PersonLimitReached(Refusal):
+    """The natural person already has as many coupons of this batch as one may have."""
+
+
+class BudgetSpent(Refusal):
+    """The batch's budget does not cover another coupon."""
+
+
+class NotInAudience(Refusal):
+    """The batch is not for this user."""
+
+
+class PointsReceiptUsed(Refusal):
+    """These points were already exchanged for a coupon."""
+
+
 class QuantityConflict(Refusal):
     """The quantity is not what the caller expected, or more coupons are already issued than the target."""
+
+
+class BudgetConflict(Refusal):
+    """The budget is not what the caller expected, or coupons worth more than the target are already issued."""
+
+
+class SelfApproval(Refusal):
+    """Who submitted a batch cannot be the second person who approves it."""
+
+
+# --- rules and codes ---------------------------------------------------------------------------------
+
+
+class RuleNotFound(NotFound):
+    """No such rule."""
+
+
+class RuleLimitReached(Refusal):
+    """The merchant has as many live rules as one may have."""
+
+
+class CodeNotFound(NotFound):
+    """No such code, or it cannot be exchanged."""
+
+
+class CodesNotFound(NotFound):
+    """No such set of codes."""
+
+
+class CodeUsed(Refusal):
+    """The code was already exchanged for a coupon."""
+
+
+class CodesExported(Refusal):
+    """The codes were already handed over."""
+
+
+class TooManyMisses(Refusal):
+    """Too many wrong codes were tried; wait before the next."""
 
 
 # --- coupons ----------------------------------------------------------------------------------------
@@ -156,6 +243,30 @@ class NotUsed(Refusal):
 
 class CouponNotExpired(Refusal):
     """The coupon's validity has not ended."""
+
+
+class LockLimitReached(Refusal):
+    """The user holds as many coupons at once as one user may."""
+
+
+class QuoteChanged(Refusal):
+    """The coupons are worth something else now than in the quote."""
+
+
+class ReturnNotAllowed(Refusal):
+    """More would be returned than the use took off."""
+
+
+class NotTransferable(Refusal):
+    """The coupon's terms do not let its owner give it away."""
+
+
+class NotShareable(Refusal):
+    """The coupon's terms do not let its owner share it."""
+
+
+class RedemptionCodeInvalid(Refusal):
+    """The shown code is wrong or no longer fresh."""
 
 
 # --- the service ------------------------------------------------------------------------------------

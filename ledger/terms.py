@@ -1,4 +1,4 @@
-"""The terms of an offer, as data: benefit, threshold, scope, funders, return policy.
+"""The terms of an offer, as data: benefit, threshold, scope, hours, stacking, funders, return policy.
 
 They are value objects, written whole into ``template.created`` and pinned by each coupon through the template's
 version. Money is integer minor units, shares are permyriad (1/10,000).
@@ -8,77 +8,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal, get_args
 
+from ledger.benefit import MONEY_LIMIT_MINOR, Benefit, bounded, bounded_if_given
+from ledger.calendar import zone
 from ledger.errors import InvalidField
+from ledger.scope import WORD_LIMIT, Scope, UseHours
 
-MONEY_LIMIT_MINOR = 10**12
-"""No single amount reaches this: ten billion of a currency with two decimals."""
 LOCK_TTL_LIMIT_SECONDS = 86_400
 """A lock may hold a coupon for a day at most (features.md E: locks that never end)."""
 GRACE_LIMIT_DAYS = 366
-SCOPE_LIMIT = 50_000
-"""Products that one template version may list."""
+PRIORITY_LIMIT = 1_000_000
+POINTS_LIMIT = 10**12
+LIVE_LOCKS_LIMIT = 10_000
 
-BenefitKind = Literal["amount_off", "percent_off", "order_stated"]
 ReturnReason = Literal["order_cancelled", "merchant_refund", "buyer_refund"]
 ReturnRule = Literal["restore", "keep_used", "restore_with_grace"]
-StackingMode = Literal["exclusive", "stackable"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benefit:
-    """What the shopper gets.
-
-    ``amount_off`` takes ``value_minor`` off; ``percent_off`` takes ``percent_permyriad`` of the total off, at most
-    ``max_discount_minor``; ``order_stated`` leaves the amount to the order system, at most ``max_discount_minor``
-    (a manufacturer's coupon that the till values).
-    """
-
-    kind: BenefitKind
-    value_minor: int | None = None
-    percent_permyriad: int | None = None
-    max_discount_minor: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(BenefitKind):
-            raise InvalidField("benefit.kind is not a known kind", field="benefit.kind")
-        required = {"amount_off": "value_minor", "percent_off": "percent_permyriad"}.get(self.kind)
-        for name in ("value_minor", "percent_permyriad"):
-            if (name == required) != (getattr(self, name) is not None):
-                raise InvalidField(
-                    f"benefit.{name} {'is required' if name == required else 'is not allowed'} for {self.kind}",
-                    field=f"benefit.{name}",
-                )
-        for name in ("value_minor", "percent_permyriad", "max_discount_minor"):
-            if (value := getattr(self, name)) is not None:
-                _bounded(f"benefit.{name}", value, 1, 10_000 if name == "percent_permyriad" else MONEY_LIMIT_MINOR)
-
-    def most_minor(self, order_total_minor: int | None) -> int | None:
-        """The largest discount that these terms allow on such an order; ``None`` where nothing bounds it."""
-        bounds = [self.max_discount_minor, order_total_minor]
-        if self.kind == "amount_off":
-            bounds.append(self.value_minor)
-        if self.percent_permyriad is not None and order_total_minor is not None:
-            bounds.append(-(-order_total_minor * self.percent_permyriad // 10_000))
-        known = [bound for bound in bounds if bound is not None]
-        return min(known) if known else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scope:
-    """What the coupon may be used on. Empty lists mean everything."""
-
-    products: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    shops: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        lists = (self.products, self.categories, self.shops)
-        if max(map(len, lists)) > SCOPE_LIMIT:
-            raise InvalidField(f"a scope list holds at most {SCOPE_LIMIT} entries", field="scope")
-        if not all(type(id) is str and id and id.isprintable() for ids in lists for id in ids):
-            raise InvalidField("a scope list holds ids of printable characters", field="scope")
+StackingMode = Literal["exclusive", "stackable", "group"]
+LateConfirm = Literal["refuse", "accept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +47,7 @@ class ReturnPolicy:
         for reason, rule in rules.items():
             if rule not in get_args(ReturnRule):
                 raise InvalidField(f"return_policy.{reason} is not a known rule", field=f"return_policy.{reason}")
-        _bounded("return_policy.grace_days", self.grace_days, 0, GRACE_LIMIT_DAYS)
+        bounded("return_policy.grace_days", self.grace_days, 0, GRACE_LIMIT_DAYS)
         if "restore_with_grace" in rules.values() and not self.grace_days:
             raise InvalidField("restore_with_grace needs grace_days", field="return_policy.grace_days")
 
@@ -118,10 +66,31 @@ class Terms:
     benefit: Benefit
     currency: str
     min_spend_minor: int = 0
+    """What the lines in scope must cost together, before any coupon."""
     scope: Scope = field(default_factory=Scope)
+    use_hours: tuple[UseHours, ...] = ()
+    """When it may be used; always, where empty."""
+    time_zone: str = "UTC"
+    """The merchant's IANA zone, whose clock ``use_hours`` are on."""
     stacking_mode: StackingMode = "exclusive"
+    """``exclusive``: alone; ``group``: with others, but with one of its ``stacking_group`` only; ``stackable``."""
+    stacking_group: str | None = None
+    priority: int = 0
+    """The higher comes off first."""
+    order_cap_permyriad: int | None = None
+    """With this coupon on it, coupons take at most this part of an order's total off."""
     return_policy: ReturnPolicy = field(default_factory=ReturnPolicy)
     lock_ttl_seconds: int = 900
+    live_locks_per_user: int | None = None
+    """Coupons of this template that one user may hold locked at once."""
+    late_confirm: LateConfirm = "refuse"
+    """Whether a confirmation counts that comes after the lock's end, while nobody else holds the coupon."""
+    transferable: bool = False
+    """Whether its owner may give it to another user."""
+    shareable: bool = False
+    """Whether its owner may let friends use it too (features.md K14)."""
+    points_price: int | None = None
+    """Points that a user pays for one (features.md S10); each claim then names the receipt of the points."""
     merchant_share_permyriad: int = 10_000
     """The part of each discount that the merchant funds; the platform funds the rest."""
 
@@ -129,10 +98,35 @@ class Terms:
         if not re.fullmatch(r"[A-Z]{3}", self.currency):
             raise InvalidField("currency is an ISO 4217 code of three capital letters", field="currency")
         if self.stacking_mode not in get_args(StackingMode):
-            raise InvalidField("stacking_mode is exclusive or stackable", field="stacking_mode")
-        _bounded("min_spend_minor", self.min_spend_minor, 0, MONEY_LIMIT_MINOR)
-        _bounded("lock_ttl_seconds", self.lock_ttl_seconds, 1, LOCK_TTL_LIMIT_SECONDS)
-        _bounded("merchant_share_permyriad", self.merchant_share_permyriad, 0, 10_000)
+            raise InvalidField("stacking_mode is exclusive, stackable or group", field="stacking_mode")
+        if (self.stacking_mode == "group") != (self.stacking_group is not None):
+            raise InvalidField("stacking_group is of the stacking_mode group, which needs it", field="stacking_group")
+        if self.stacking_group is not None and not (
+            1 <= len(self.stacking_group) <= WORD_LIMIT and self.stacking_group.isprintable()
+        ):
+            raise InvalidField(f"stacking_group has 1 to {WORD_LIMIT} printable characters", field="stacking_group")
+        if self.late_confirm not in get_args(LateConfirm):
+            raise InvalidField("late_confirm is refuse or accept", field="late_confirm")
+        for name in ("transferable", "shareable"):
+            if type(getattr(self, name)) is not bool:
+                raise InvalidField(f"{name} is true or false", field=name)
+        if len(self.use_hours) > WORD_LIMIT:
+            raise InvalidField(f"use_hours have at most {WORD_LIMIT} entries", field="use_hours")
+        zone(self.time_zone)
+        bounded("min_spend_minor", self.min_spend_minor, 0, MONEY_LIMIT_MINOR)
+        bounded("priority", self.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
+        bounded_if_given("order_cap_permyriad", self.order_cap_permyriad, 1, 10_000)
+        bounded_if_given("live_locks_per_user", self.live_locks_per_user, 1, LIVE_LOCKS_LIMIT)
+        bounded_if_given("points_price", self.points_price, 1, POINTS_LIMIT)
+        bounded("lock_ttl_seconds", self.lock_ttl_seconds, 1, LOCK_TTL_LIMIT_SECONDS)
+        bounded("merchant_share_permyriad", self.merchant_share_permyriad, 0, 10_000)
+
+    def usable_at(self, now: datetime) -> bool:
+        """Whether ``use_hours`` hold at that instant."""
+        if not self.use_hours:
+            return True
+        local = now.astimezone(zone(self.time_zone))
+        return any(hours.hold(local) for hours in self.use_hours)
 
     def merchant_funded_minor(self, discount_minor: int) -> int:
         """The merchant's part of a discount, rounded down; the platform's part is the remainder."""
@@ -140,8 +134,8 @@ class Terms:
 
     def to_payload(self) -> dict[str, Any]:
         """The form that an event stores."""
-        scope = {name: list(ids) for name, ids in asdict(self.scope).items()}
-        return asdict(self) | {"scope": scope}
+        payload: dict[str, Any] = _plain(asdict(self))
+        return payload
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> Terms:
@@ -149,11 +143,13 @@ class Terms:
         values = dict(payload)
         scope = values.get("scope") or {}
         try:
+            benefit = values["benefit"]
             return cls(
                 **{
                     **values,
-                    "benefit": Benefit(**values["benefit"]),
+                    "benefit": Benefit(**{**benefit, "products": _listed(benefit.get("products", ()))}),
                     "scope": Scope(**{name: _listed(ids) for name, ids in scope.items()}),
+                    "use_hours": tuple(UseHours.from_payload(hours) for hours in _listed(values.get("use_hours", ()))),
                     "return_policy": ReturnPolicy(**(values.get("return_policy") or {})),
                 }
             )
@@ -161,12 +157,13 @@ class Terms:
             raise InvalidField(f"terms have a wrong form: {error}", field="terms") from None
 
 
-def _listed(ids: Any) -> tuple[str, ...]:
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _listed(ids: Any) -> tuple[Any, ...]:
     if not isinstance(ids, list | tuple):
-        raise TypeError("a scope list is a list")
+        raise TypeError("a list is a list")
     return tuple(ids)
-
-
-def _bounded(name: str, value: int, least: int, most: int) -> None:
-    if not (type(value) is int and least <= value <= most):
-        raise InvalidField(f"{name} is a whole number from {least} to {most}", field=name)

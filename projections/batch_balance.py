@@ -9,12 +9,18 @@ from typing import Any
 from psycopg import sql
 
 from ledger.events import (
+    BatchApproved,
+    BatchBudgetChanged,
     BatchCreated,
     BatchPaused,
     BatchQuantityChanged,
+    BatchRejected,
     BatchResumed,
     BatchStarted,
     BatchStopped,
+    BatchSubmitted,
+    CouponCredited,
+    CouponDebited,
     CouponEvent,
     CouponExpired,
     CouponIssued,
@@ -35,14 +41,18 @@ class BatchBalance(Projection):
     """One row a batch. States are as stored: ``unused`` includes coupons that the clock calls PENDING or EXPIRED."""
 
     name = "batch_balance"
-    version = 1
+    version = 2
     folds = (
         BatchCreated,
+        BatchSubmitted,
+        BatchApproved,
+        BatchRejected,
         BatchStarted,
         BatchPaused,
         BatchResumed,
         BatchStopped,
         BatchQuantityChanged,
+        BatchBudgetChanged,
         *COUPON_EVENTS,
     )
     ddl = """
@@ -58,15 +68,16 @@ class BatchBalance(Projection):
             claim_until      timestamptz,
             created_at       timestamptz not null,
             quantity         bigint      not null,
+            budget_minor     bigint,                -- what the coupons may be worth together; null without a budget
             issued           bigint      not null,
             unused           bigint      not null check (unused >= 0),
             locked           bigint      not null check (locked >= 0),
             used             bigint      not null check (used >= 0),
             expired          bigint      not null,
             voided           bigint      not null,
-            returned         bigint      not null,  -- returns, whether or not the coupon came back
-            discount_minor   bigint      not null,  -- of all uses
-            returned_minor   bigint      not null,  -- given back by returns
+            returned         bigint      not null,  -- returns, in whole or in part, and credits of vouchers
+            discount_minor   bigint      not null,  -- of all uses, and of what was spent of vouchers
+            returned_minor   bigint      not null,  -- given back by returns, and put on vouchers again
             position         bigint      not null,  -- of the last event that moved this row
             constraint conservation_law check (issued = unused + locked + used + expired + voided),
             constraint within_quantity check (issued <= quantity)
@@ -98,6 +109,7 @@ class Change:
     created: BatchCreated | None = None
     state: str | None = None
     quantity: int | None = None
+    budget_minor: int | None = None
     position: int = 0
     issued: int = 0
     unused: int = 0
@@ -110,7 +122,7 @@ class Change:
     returned_minor: int = 0
 
 
-_COUNTERS = tuple(f.name for f in fields(Change))[4:]
+_COUNTERS = tuple(f.name for f in fields(Change))[5:]
 
 
 def _insert(connection: Connection, table: sql.Identifier, new: dict[str, Change]) -> None:
@@ -131,6 +143,7 @@ def _insert(connection: Connection, table: sql.Identifier, new: dict[str, Change
                 created.claim_until,
                 created.occurred_at,
                 change.quantity,
+                change.budget_minor,
                 change.position,
                 *(getattr(change, counter) for counter in _COUNTERS),
             )
@@ -150,6 +163,7 @@ def _update(connection: Connection, table: sql.Identifier, known: dict[str, Chan
             list(known),
             [change.state for change in known.values()],
             [change.quantity for change in known.values()],
+            [change.budget_minor for change in known.values()],
             *(" ".join([str(getattr(change, name)) for change in known.values()]) for name in counters),
         ),
     )
@@ -158,15 +172,16 @@ def _update(connection: Connection, table: sql.Identifier, known: dict[str, Chan
 
 _INSERT = """
 insert into {table} (batch_id, merchant_id, template_id, template_version, campaign, name, state, claim_from,
-                     claim_until, created_at, quantity, position, issued, unused, locked, used, expired, voided,
-                     returned, discount_minor, returned_minor)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                     claim_until, created_at, quantity, budget_minor, position, issued, unused, locked, used, expired,
+                     voided, returned, discount_minor, returned_minor)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 _UPDATE = """
 update {table} t
    set state          = coalesce(c.state, t.state),
        quantity       = coalesce(c.quantity, t.quantity),
+       budget_minor   = coalesce(c.budget_minor, t.budget_minor),
        position       = c.position,
        issued         = t.issued + c.issued,
        unused         = t.unused + c.unused,
@@ -177,14 +192,14 @@ update {table} t
        returned       = t.returned + c.returned,
        discount_minor = t.discount_minor + c.discount_minor,
        returned_minor = t.returned_minor + c.returned_minor
-  from unnest(%s::text[], %s::text[], %s::bigint[], string_to_array(%s, ' ')::bigint[],
+  from unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[],
               string_to_array(%s, ' ')::bigint[], string_to_array(%s, ' ')::bigint[],
               string_to_array(%s, ' ')::bigint[], string_to_array(%s, ' ')::bigint[],
               string_to_array(%s, ' ')::bigint[], string_to_array(%s, ' ')::bigint[],
               string_to_array(%s, ' ')::bigint[], string_to_array(%s, ' ')::bigint[],
-              string_to_array(%s, ' ')::bigint[])
-       as c (batch_id, state, quantity, position, issued, unused, locked, used, expired, voided, returned,
-             discount_minor, returned_minor)
+              string_to_array(%s, ' ')::bigint[], string_to_array(%s, ' ')::bigint[])
+       as c (batch_id, state, quantity, budget_minor, position, issued, unused, locked, used, expired, voided,
+             returned, discount_minor, returned_minor)
  where t.batch_id = c.batch_id
 """
 
@@ -193,6 +208,19 @@ def _created(change: Change, event: BatchCreated) -> None:
     change.created = event
     change.state = "DRAFT"
     change.quantity = event.quantity
+    change.budget_minor = event.budget_minor
+
+
+def _submitted(change: Change, _: BatchSubmitted) -> None:
+    change.state = "IN_REVIEW"
+
+
+def _approved(change: Change, _: BatchApproved) -> None:
+    change.state = "APPROVED"
+
+
+def _rejected(change: Change, _: BatchRejected) -> None:
+    change.state = "DRAFT"
 
 
 def _started(change: Change, _: BatchStarted | BatchResumed) -> None:
@@ -209,6 +237,10 @@ def _stopped(change: Change, _: BatchStopped) -> None:
 
 def _quantity_changed(change: Change, event: BatchQuantityChanged) -> None:
     change.quantity = event.quantity
+
+
+def _budget_changed(change: Change, event: BatchBudgetChanged) -> None:
+    change.budget_minor = event.budget_minor
 
 
 def _issued(change: Change, _: CouponIssued) -> None:
@@ -232,6 +264,17 @@ def _used(change: Change, event: CouponUsed) -> None:
     change.discount_minor += event.discount_minor
 
 
+def _debited(change: Change, event: CouponDebited) -> None:
+    change.locked -= 1
+    change.unused += 1
+    change.discount_minor += event.discount_minor
+
+
+def _credited(change: Change, event: CouponCredited) -> None:
+    change.returned += 1
+    change.returned_minor += event.credited_minor
+
+
 def _returned(change: Change, event: CouponReturned) -> None:
     change.returned += 1
     change.returned_minor += event.returned_minor
@@ -252,15 +295,21 @@ def _voided(change: Change, _: CouponVoided) -> None:
 
 _STEPS: dict[type[Event], Callable[[Change, Any], None]] = {
     BatchCreated: _created,
+    BatchSubmitted: _submitted,
+    BatchApproved: _approved,
+    BatchRejected: _rejected,
     BatchStarted: _started,
     BatchPaused: _paused,
     BatchResumed: _started,
     BatchStopped: _stopped,
     BatchQuantityChanged: _quantity_changed,
+    BatchBudgetChanged: _budget_changed,
     CouponIssued: _issued,
     CouponLocked: _locked,
     CouponUnlocked: _unlocked,
     CouponUsed: _used,
+    CouponDebited: _debited,
+    CouponCredited: _credited,
     CouponReturned: _returned,
     CouponExpired: _expired,
     CouponVoided: _voided,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from projections.batch_balance import BatchBalance
 from projections.coupon_status import CouponStatus
 from projections.projection import Projection
+from projections.shared_coupons import SharedCoupons
 from projections.wallet import Wallet
 
-PROJECTIONS: tuple[Projection, ...] = (CouponStatus(), Wallet(), BatchBalance())
+PROJECTIONS: tuple[Projection, ...] = (CouponStatus(), Wallet(), BatchBalance(), SharedCoupons())
+VERSIONS = {projection.name: projection.version for projection in PROJECTIONS}

@@ -57,10 +57,14 @@ class CouponRow:
     valid_until: datetime
     order_id: str | None
     """The order that holds, held last or used it."""
+    holder_id: str | None
+    """The friend who holds, held last or used it; ``None`` where its owner does."""
     lock_id: str | None
     lock_ends_at: datetime | None
     redemption_id: str | None
     discount_minor: int
+    balance_minor: int | None
+    """Left on a voucher that was spent in part, not counting the present use; ``None`` before it was."""
     issued_at: datetime
     version: int
     """The stream's."""
@@ -70,7 +74,7 @@ class CouponRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalletRow:
-    """One coupon of a user's wallet, with its state at the asked instant."""
+    """One coupon that a user may use, with its state at the asked instant."""
 
     coupon_id: str
     batch_id: str
@@ -80,10 +84,16 @@ class WalletRow:
     valid_from: datetime
     valid_until: datetime
     order_id: str | None
+    holder_id: str | None
+    """The friend of its owner who holds, held last or used it; ``None`` where its owner does."""
     lock_ends_at: datetime | None
     discount_minor: int
+    balance_minor: int | None
+    """As in ``CouponRow``."""
     issued_at: datetime
     version: int
+    shared_by: str | None
+    """Its owner, who shares it with the user; ``None`` where it is the user's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +120,8 @@ class BalanceRow:
     claim_until: datetime | None
     created_at: datetime
     quantity: int
+    budget_minor: int | None
+    """What the issued coupons may be worth together; ``None`` without a budget."""
     issued: int
     pending: int
     unused: int
@@ -118,11 +130,11 @@ class BalanceRow:
     expired: int
     voided: int
     returned: int
-    """Returns, whether or not the coupon came back."""
+    """Returns in whole or in part, whether or not the coupon came back, and credits of vouchers."""
     discount_minor: int
-    """Of all uses."""
+    """Of all uses, and of what was spent of vouchers."""
     returned_minor: int
-    """Given back by returns."""
+    """Given back by returns, and put on vouchers again."""
     position: int
     """Of the last event that moved the batch."""
 
@@ -186,7 +198,8 @@ def wallet(
     after: tuple[datetime, str] = START,
     limit: int = WALLET_LIMIT,
 ) -> WalletPage:
-    """A page of a user's coupons that are in one of the states at ``now``, by (valid_until, coupon_id).
+    """A page of the coupons that a user may use and that are in one of the states at ``now``: those that the user owns,
+    and those that friends share. By (valid_until, coupon_id): what expires first comes first.
 
     Pages neither repeat nor miss a coupon that stays what it is; one whose state or end of validity changes between
     two pages may move. Raises ``InvalidField``.

@@ -2,20 +2,31 @@
 -- One coupon, with its state at an instant.
 select coupon_id, merchant_id, batch_id, template_id, template_version, user_id,
        effective_state(state, valid_from, valid_until, lock_ends_at, %(now)s) as state, state as stored_state,
-       valid_from, valid_until, order_id, lock_id, lock_ends_at, redemption_id, discount_minor, issued_at, version,
-       position
+       valid_from, valid_until, order_id, holder_id, lock_id, lock_ends_at, redemption_id, discount_minor,
+       balance_minor, issued_at, version, position
   from coupon_status
  where coupon_id = %(coupon_id)s and merchant_id = %(merchant_id)s
 
 -- name: wallet
--- A user's coupons in some states at an instant, by expiry, after a cursor.
+-- A user's coupons, and those that friends share with the user, in some states at an instant, by expiry, after a
+-- cursor. One statement is one snapshot of the three read models.
 select *
   from (select coupon_id, batch_id, template_id, template_version,
                effective_state(state, valid_from, valid_until, lock_ends_at, %(now)s) as state,
-               valid_from, valid_until, order_id, lock_ends_at, discount_minor, issued_at, version
+               valid_from, valid_until, order_id, holder_id, lock_ends_at, discount_minor, balance_minor, issued_at,
+               version, null as shared_by
           from wallet
          where merchant_id = %(merchant_id)s and user_id = %(user_id)s
-           and (valid_until, coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)) as w
+           and (valid_until, coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)
+         union all
+        select c.coupon_id, c.batch_id, c.template_id, c.template_version,
+               effective_state(c.state, c.valid_from, c.valid_until, c.lock_ends_at, %(now)s),
+               c.valid_from, c.valid_until, c.order_id, c.holder_id, c.lock_ends_at, c.discount_minor, c.balance_minor,
+               c.issued_at, c.version, c.user_id
+          from shared_coupons s
+          join coupon_status c on c.coupon_id = s.coupon_id
+         where s.merchant_id = %(merchant_id)s and s.user_id = %(user_id)s
+           and (c.valid_until, c.coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)) as w
  where state = any(%(states)s)
  order by valid_until, coupon_id
  limit %(limit)s
@@ -25,7 +36,7 @@ select *
 -- counter enters another, so the sum stays what was issued. One statement is one snapshot of both read models.
 select b.batch_id, b.merchant_id, b.template_id, b.template_version, b.campaign, b.name,
        case when b.state in ('RUNNING', 'PAUSED') and %(now)s >= b.claim_until then 'ENDED' else b.state end as state,
-       b.claim_from, b.claim_until, b.created_at, b.quantity, b.issued,
+       b.claim_from, b.claim_until, b.created_at, b.quantity, b.budget_minor, b.issued,
        waiting.pending + ended.pending as pending,
        b.unused - waiting.pending - due.expired + ended.total - ended.pending - ended.expired as unused,
        b.locked - ended.total as locked,
@@ -53,8 +64,8 @@ select b.batch_id, b.merchant_id, b.template_id, b.template_version, b.campaign,
 -- name: balances
 -- A merchant's batches with their counters as stored.
 select batch_id, merchant_id, template_id, template_version, campaign, name, state, claim_from, claim_until,
-       created_at, quantity, issued, 0::bigint as pending, unused, locked, used, expired, voided, returned,
-       discount_minor, returned_minor, position
+       created_at, quantity, budget_minor, issued, 0::bigint as pending, unused, locked, used, expired, voided,
+       returned, discount_minor, returned_minor, position
   from batch_balance
  where merchant_id = %(merchant_id)s and batch_id > %(after)s
  order by batch_id

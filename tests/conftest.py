@@ -16,11 +16,12 @@ import pytest
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.request import Request
 from ledger.store import Store
-from ledger.terms import Benefit, Terms
+from ledger.terms import Terms
 
 MERCHANT = "merchant-1"
 
@@ -81,14 +82,15 @@ class Shop:
         return Request(self.merchant_id, "test", key, body_hash, at)
 
     def batch(self, *, terms: Terms | None = None, start: bool = True, **plan: Any) -> str:
-        """The id of a new batch, RUNNING unless told otherwise."""
-        terms = terms or Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR")
+        """The id of a new batch, RUNNING unless told otherwise; windows may be of the past."""
+        benefit = Benefit(kind="amount_off", value_minor=500)
+        terms = terms or Terms(benefit=benefit, currency="EUR", stacking_mode="stackable")
         template = self.ledger.do(use_cases.create_template(self.request(), name="Five off", terms=terms))
         plan = {"name": "Batch", "quantity": 100, "valid_for_seconds": 86_400, **plan}
-        created = self.ledger.do(
-            use_cases.create_batch(self.request(), BatchPlan(**plan), template_id=template.answer["template_id"])
+        work = use_cases.create_batch(
+            self.request(), BatchPlan(**plan), template_id=template.answer["template_id"], accept_risk=True
         )
-        batch_id: str = created.answer["batch_id"]
+        batch_id: str = self.ledger.do(work).answer["batch_id"]
         if start:
             self.ledger.do(use_cases.start_batch(self.request(), batch_id))
         return batch_id

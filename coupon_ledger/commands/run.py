@@ -9,7 +9,7 @@ import click
 
 from consumers import expiry
 from consumers.topics import ensure_topics
-from consumers.worker import calm_the_collector, run_issuance, run_orders, stop_on_signals
+from consumers.worker import calm_the_collector, run_issuance, run_members, run_orders, stop_on_signals
 from coupon_ledger.serve import Server
 from coupon_ledger.servers import open_ledger, prepare, servers
 from coupon_ledger.service import service
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["issuance", "orders"]))
+@click.argument("what", type=click.Choice(["issuance", "orders", "members"]))
 @click.option(
     "--business-time",
     type=click.Choice(["live", "message"]),
@@ -61,10 +61,10 @@ def serve(settings: Settings) -> None:
 )
 @click.pass_obj
 def consume(settings: Settings, what: str, business_time: str | None) -> None:
-    """Consume a Kafka topic: issuance or orders."""
+    """Consume a Kafka topic: issuance, orders or members."""
     _log_to_stderr()
     stop = stop_on_signals()
-    run = {"issuance": run_issuance, "orders": run_orders}[what]
+    run = {"issuance": run_issuance, "orders": run_orders, "members": run_members}[what]
     with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
         run(
             ledger,

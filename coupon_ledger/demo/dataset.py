@@ -26,8 +26,10 @@ import numpy as np
 
 from coupon_ledger.demo.tables import Numbers, read_numbers, read_texts
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.errors import InvalidInput
-from ledger.terms import Benefit, Scope, Terms
+from ledger.scope import Scope
+from ledger.terms import Terms
 
 OfferKey = tuple[int, int]
 """Campaign id and coupon UPC."""

@@ -1,4 +1,4 @@
-"""Use cases of batches: planned, started, paused, resumed, stopped, and made larger or smaller."""
+"""Use cases of batches: planned, reviewed, started, paused, resumed, stopped, and made larger or smaller."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from ledger.aggregate import derived_id
 from ledger.batch import Batch, BatchPlan
 from ledger.commit import Unit
 from ledger.errors import InvalidField
+from ledger.limits import budget_key
+from ledger.linter import checked, lint
 from ledger.request import Request
 from ledger.use_cases.checks import check_reason, check_version, unit_of
 from ledger.work import Loaded, Receipt, Work
 
 
-def create_batch(request: Request, plan: BatchPlan, *, template_id: str, template_version: int | None = None) -> Work:
-    """Plan a batch on a template's version (the newest when none is named). Answers the batch, in DRAFT."""
+def create_batch(
+    request: Request,
+    plan: BatchPlan,
+    *,
+    template_id: str,
+    template_version: int | None = None,
+    accept_risk: bool = False,
+) -> Work:
+    """Plan a batch on a template's version (the newest when none is named). Answers the batch, in DRAFT.
+
+    ``warnings`` are those of the linter on the plan and the terms together. Refused with ``RiskyTerms`` when it finds
+    what nobody can mean, unless the caller accepts the risk.
+    """
     batch_id = derived_id("batch", request.merchant_id, request.request_id)
 
     def decide(loaded: Loaded) -> Unit:
@@ -24,18 +37,42 @@ def create_batch(request: Request, plan: BatchPlan, *, template_id: str, templat
         version = template.version if template_version is None else template_version
         if not 1 <= version <= template.version:
             raise InvalidField("the template has no such version", field="template_version")
+        terms = loaded.terms(template_id, version)
+        if plan.budget_minor is not None and terms.benefit.worth_minor is None:
+            raise InvalidField(
+                "a budget needs a benefit whose worth is known, such as by max_discount_minor", field="budget_minor"
+            )
+        warnings = checked(lint(terms, plan, loaded.now), accept_risk)
         batch = Batch(f"batch-{batch_id}")
         batch.create(request, loaded.now, plan, template_id, version)
-        unit = unit_of(request, _batch_answer(batch, loaded.now), batch)
+        unit = unit_of(request, _batch_answer(batch, loaded.now) | {"warnings": warnings}, batch)
         unit.supply[batch_id] = batch.quantity
+        if plan.budget_minor is not None:
+            unit.supply[budget_key(batch_id)] = plan.budget_minor
         unit.reads[template.id] = template.version
         return unit
 
     return Work(request, (f"template-{template_id}",), decide)
 
 
+def submit_batch(request: Request, batch_id: str, *, expected_version: int | None = None) -> Work:
+    """DRAFT to IN_REVIEW: a second person is to look at the plan."""
+    return _batch_step(request, batch_id, expected_version, lambda batch, now: batch.submit(request, now))
+
+
+def approve_batch(request: Request, batch_id: str, *, expected_version: int | None = None) -> Work:
+    """IN_REVIEW to APPROVED, by another actor than who submitted it."""
+    return _batch_step(request, batch_id, expected_version, lambda batch, now: batch.approve(request, now))
+
+
+def reject_batch(request: Request, batch_id: str, *, reason: str, expected_version: int | None = None) -> Work:
+    """IN_REVIEW back to DRAFT."""
+    check_reason(reason)
+    return _batch_step(request, batch_id, expected_version, lambda batch, now: batch.reject(request, now, reason))
+
+
 def start_batch(request: Request, batch_id: str, *, expected_version: int | None = None) -> Work:
-    """DRAFT to RUNNING: coupons may be issued."""
+    """DRAFT or APPROVED to RUNNING: coupons may be issued."""
     return _batch_step(request, batch_id, expected_version, lambda batch, now: batch.start(request, now))
 
 
@@ -64,15 +101,30 @@ def change_quantity(
     def step(batch: Batch, now: datetime) -> None:
         batch.change_quantity(request, now, expected=expected, target=target)
 
-    work = _batch_step(request, batch_id, expected_version, step)
+    return _supplying(_batch_step(request, batch_id, expected_version, step), batch_id, target)
+
+
+def change_budget(
+    request: Request, batch_id: str, *, expected_minor: int, target_minor: int, expected_version: int | None = None
+) -> Work:
+    """Set the budget if it is still the expected one and coupons worth no more than the target are issued."""
+
+    def step(batch: Batch, now: datetime) -> None:
+        batch.change_budget(request, now, expected_minor=expected_minor, target_minor=target_minor)
+
+    return _supplying(_batch_step(request, batch_id, expected_version, step), budget_key(batch_id), target_minor)
+
+
+def _supplying(work: Work, key: str, target: int) -> Work:
+    """The same work, which also sets what the guard under this key may give."""
 
     def decide(loaded: Loaded) -> Unit | Receipt:
         unit = work.decide(loaded)
         if isinstance(unit, Unit):
-            unit.supply[batch_id] = target
+            unit.supply[key] = target
         return unit
 
-    return Work(request, work.streams, decide)
+    return Work(work.request, work.streams, decide)
 
 
 def _batch_step(
@@ -92,5 +144,6 @@ def _batch_answer(batch: Batch, now: datetime) -> dict[str, Any]:
         "batch_id": batch.key,
         "state": batch.state_at(now),
         "quantity": batch.quantity,
+        "budget_minor": batch.budget_minor,
         "version": batch.version,
     }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 from ledger.aggregate import Aggregate
+from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.commit import Unit
-from ledger.errors import InvalidField, VersionConflict
+from ledger.coupon import Coupon
+from ledger.errors import ExclusiveConflict, InvalidField, VersionConflict
 from ledger.request import Request
-from ledger.terms import MONEY_LIMIT_MINOR
+from ledger.terms import Terms
+from ledger.work import Loaded
 
 ORDER_COUPON_LIMIT = 100
-"""Coupons that one command of an order may name."""
+"""Coupons that one command may name."""
 ID_LIMIT = 128
 """Characters of a caller's id: user, order, line."""
 REASON_LIMIT = 200
@@ -29,6 +33,37 @@ def unit_of(request: Request, answer: dict[str, Any], *aggregates: Aggregate) ->
     return Unit([event for aggregate in aggregates for event in aggregate.collect_events()], request, answer)
 
 
+def terms_of(loaded: Loaded, coupon: Coupon) -> Terms:
+    """The terms that the coupon pinned."""
+    return loaded.terms(coupon.template_id, coupon.template_version)
+
+
+def held(unit: Unit, loaded: Loaded, coupons: Sequence[Coupon]) -> Unit:
+    """The unit, counting these locks where the terms limit how many one user may hold at once."""
+    for coupon in coupons:
+        most = terms_of(loaded, coupon).live_locks_per_user
+        if most is not None and coupon.locked is not None and coupon.lock_ends_at is not None:
+            owner = f"{coupon.merchant_id} {coupon.template_id} {coupon.locked.holder_id}"
+            unit.holds[coupon.key] = (owner, coupon.lock_ends_at, most)
+    return unit
+
+
+def released(unit: Unit, loaded: Loaded, coupons: Sequence[Coupon]) -> Unit:
+    """The unit, letting go of what ``held`` counted."""
+    if released := [coupon.key for coupon in coupons if terms_of(loaded, coupon).live_locks_per_user is not None]:
+        unit.releases = released
+    return unit
+
+
+def check_stacking(loaded: Loaded, coupons: Sequence[Coupon]) -> None:
+    """Raise ``ExclusiveConflict`` unless these may be used together: none is exclusive, no two of one group."""
+    for one, other in combinations(coupons, 2):
+        terms, others = terms_of(loaded, one), terms_of(loaded, other)
+        same_group = terms.stacking_group is not None and terms.stacking_group == others.stacking_group
+        if same_group or "exclusive" in (terms.stacking_mode, others.stacking_mode):
+            raise ExclusiveConflict(coupon_id=one.key, with_coupon_id=other.key)
+
+
 def coupon_streams(coupon_ids: Sequence[str]) -> tuple[str, ...]:
     """The streams of these coupons, in the same order."""
     return tuple(f"coupon-{id}" for id in coupon_ids)
@@ -37,7 +72,7 @@ def coupon_streams(coupon_ids: Sequence[str]) -> tuple[str, ...]:
 def checked_coupon_ids(coupon_ids: Sequence[str]) -> list[str]:
     """The ids, sorted. Raises ``InvalidField`` unless they are 1 to 100 valid ids and no two the same."""
     if not 1 <= len(coupon_ids) <= ORDER_COUPON_LIMIT:
-        raise InvalidField(f"an order names 1 to {ORDER_COUPON_LIMIT} coupons", field="coupon_ids")
+        raise InvalidField(f"1 to {ORDER_COUPON_LIMIT} coupons are named", field="coupon_ids")
     if len(set(coupon_ids)) != len(coupon_ids):
         raise InvalidField("a coupon is named twice", field="coupon_ids")
     for id in coupon_ids:

@@ -23,14 +23,20 @@ from psycopg import sql
 
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.audience import Audience, Facts
+from ledger.basket import Basket, Line
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from ledger.coupon import Redemption
 from ledger.database import Database
 from ledger.events import EVENTS, Event
 from ledger.migrate import migrate
 from ledger.request import Request
+from ledger.rules import RulePlan
+from ledger.scope import Scope, UseHours
 from ledger.store import Store
-from ledger.terms import Benefit, ReturnPolicy, Scope, Terms
+from ledger.terms import ReturnPolicy, Terms
+from ledger.use_cases.codes import record_codes
 from tests.unit.specs import after
 
 FOLDER = Path(__file__).parent / "events"
@@ -49,7 +55,7 @@ SCALARS = {
 
 
 HEAD = """\
-Every fact that the ledger can record, as stored. Made from `ledger/events.py` by `python -m tests.contract.catalogue`;
+Every fact that the ledger can record, as stored. Made from `ledger/events/` by `python -m tests.contract.catalogue`;
 a test compares it.
 
 Each event also has its stream, its version in the stream, its position in the log, when the store took it
@@ -98,12 +104,12 @@ def _schema(name: str, hint: Any) -> dict[str, Any]:
 
 
 def stored_story(database: Database) -> dict[str, dict[str, Any]]:
-    """Every topic's last row, after a story in which everything happens: a template, a batch and three coupons."""
+    """Every topic's last row, after a story in which everything happens: templates, batches and coupons."""
     ledger = Ledger(Store(database))
     numbers = iter(range(1, 100))
 
-    def ask(use_case: Any, days: float = 0, **arguments: Any) -> dict[str, Any]:
-        request = Request("merchant-1", "key:demo", f"request-{next(numbers)}", "0" * 64, after(days))
+    def ask(use_case: Any, days: float = 0, *, by: str = "key:demo", **arguments: Any) -> dict[str, Any]:
+        request = Request("merchant-1", by, f"request-{next(numbers)}", "0" * 64, after(days))
         return ledger.do(use_case(request, **arguments)).answer
 
     terms = Terms(
@@ -115,38 +121,85 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
         merchant_share_permyriad=6_000,
     )
     template = ask(use_cases.create_template, name="Ten percent off", terms=terms)["template_id"]
-    ask(use_cases.revise_template, template_id=template, name="Ten percent off", terms=replace(terms, scope=Scope()))
+    ask(
+        use_cases.revise_template,
+        template_id=template,
+        name="Ten percent off",
+        terms=replace(
+            terms,
+            scope=Scope(channels=("online",)),
+            use_hours=(UseHours(weekdays=(1, 2, 3, 4, 5)), UseHours(weekdays=(6, 7), from_minute=480)),
+            time_zone="Europe/Madrid",
+            late_confirm="accept",
+            transferable=True,
+            shareable=True,
+        ),
+    )
     plan = BatchPlan(
         name="Spring",
         campaign="spring",
-        quantity=3,
+        quantity=4,
+        per_user_limit=2,
         claim_until=after(30),
         valid_until=after(60),
         valid_for_seconds=864_000,
+        time_zone="Europe/Madrid",
+        ends_at_day_close=True,
+        budget_minor=8_000,
+        audience=Audience(tiers=("gold",)),
+        needs_approval=True,
     )
     batch = {"batch_id": ask(use_cases.create_batch, plan=plan, template_id=template)["batch_id"]}
+    ask(use_cases.submit_batch, **batch)
+    ask(use_cases.reject_batch, by="key:second", reason="too few", **batch)
+    ask(use_cases.change_quantity, expected=4, target=5, **batch)
+    ask(use_cases.change_budget, expected_minor=8_000, target_minor=10_000, **batch)
+    ask(use_cases.submit_batch, **batch)
+    ask(use_cases.approve_batch, by="key:second", **batch)
     ask(use_cases.start_batch, **batch)
     ask(use_cases.pause_batch, reason="stock check", **batch)
     ask(use_cases.resume_batch, **batch)
-    ask(use_cases.change_quantity, expected=3, target=5, **batch)
+    rule = ask(use_cases.create_rule, plan=RulePlan(trigger="registered", receiver="user", **batch))["rule_id"]
+    ask(use_cases.stop_rule, rule_id=rule, reason="over")
+    codes = {"codes_id": "0" * 26}
+    ask(record_codes, kind="unique", count=3, **codes, **batch)
+    ask(use_cases.confirm_code_export, **codes)
+    ask(use_cases.revoke_codes, reason="leaked", **codes)
+    gold = Facts(tier="gold")
     used, dropped, lapsed = (
-        ask(use_cases.claim, user_id=f"user-{n}", channel="app", **batch)["coupon_id"] for n in (1, 2, 3)
+        ask(use_cases.claim, user_id=f"user-{n}", channel="app", facts=gold, **batch)["coupon_id"] for n in (1, 2, 3)
     )
     order: dict[str, Any] = {"order_id": "order-1", "coupon_ids": [used]}
-    basket: dict[str, Any] = {"order_total_minor": 12_345}
-    ask(use_cases.lock, 1, user_id="user-1", quote_digest="sha256:0", **order, **basket)
+    total: dict[str, Any] = {"order_total_minor": 12_345}
+    ask(use_cases.share, 1, coupon_id=used, user_id="user-1", with_user_ids=["user-4", "user-5"])
+    ask(use_cases.transfer, 1, coupon_id=used, user_id="user-1", to_user_id="user-6")
+    ask(use_cases.extend, 1, coupon_id=used, valid_until=after(20), reason="late delivery")
+    ask(use_cases.lock, 1, user_id="user-6", quote_digest="sha256:0", **order, **total)
+    ask(use_cases.lock, 1, user_id="user-6", ttl_seconds=3_600, **order, **total)
     ask(use_cases.unlock, 1, reason="payment_timeout", **order)
-    ask(use_cases.lock, 1, user_id="user-1", **order, **basket)
+    basket = Basket(lines=(Line(line_id="1", product_id="0001", unit_price_minor=12_345),), currency="EUR")
+    ask(use_cases.lock, 1, user_id="user-6", basket=basket, **order)
     lines = [
         {"line_id": "1", "product_id": "0001", "discount_minor": 1_000},
         {"line_id": "2", "product_id": "0002", "discount_minor": 234},
     ]
     redemption = Redemption(coupon_id=used, discount_minor=1_234, allocation=lines)
-    ask(use_cases.confirm, 1, order_id="order-1", redemptions=[redemption], paid_minor=11_111, **basket)
-    ask(use_cases.return_coupons, 5, reason="buyer_refund", **order)
+    ask(use_cases.confirm, 1, order_id="order-1", redemptions=[redemption], paid_minor=11_111, **total)
+    ask(use_cases.return_coupons, 5, reason="buyer_refund", lines=[{"line_id": "2"}], **order)
     ask(use_cases.void, 2, coupon_id=dropped, reason="fraud")
     ask(use_cases.expire, 20, coupon_id=lapsed)
     ask(use_cases.stop_batch, 20, reason="over", **batch)
+
+    voucher = Benefit(kind="cash_voucher", value_minor=2_000, leaves_balance=True)
+    template = ask(use_cases.create_template, name="Voucher", terms=Terms(benefit=voucher, currency="EUR"))[
+        "template_id"
+    ]
+    money = BatchPlan(name="Vouchers", quantity=1, valid_for_seconds=864_000)
+    batch = {"batch_id": ask(use_cases.create_batch, plan=money, template_id=template)["batch_id"]}
+    ask(use_cases.start_batch, **batch)
+    spent = ask(use_cases.claim, 1, user_id="user-1", **batch)["coupon_id"]
+    ask(use_cases.redeem, 2, order_id="order-2", coupon_id=spent, user_id="user-1", discount_minor=1_500, **total)
+    ask(use_cases.return_coupons, 3, order_id="order-2", coupon_ids=[spent], reason="order_cancelled")
     with ledger.store.connection() as connection:
         rows = connection.execute(
             "select topic, originator_id as stream, originator_version as version, state"

@@ -25,6 +25,7 @@ from api import create_app, keys
 from api.access import ALLOWED
 from ledger import use_cases
 from ledger.coupon import Redemption
+from ledger.rules import RulePlan
 from projections.runner import Runner
 
 CHECKS = [
@@ -53,6 +54,10 @@ PLAIN = {
     "min_spend_minor": 0,
     "lock_ttl_seconds": 900,
     "merchant_share_permyriad": 10_000,
+    "trigger": "registered",
+    "receiver": "user",
+    "min_paid_minor": 0,
+    "tiers": [],
     **dict.fromkeys(["claim_from", "claim_until", "valid_from", "valid_until", "lock_id", "order_total_minor"]),
 }
 """Members that must agree with others, which a description cannot say."""
@@ -73,7 +78,8 @@ def known(shop: Any, operation: str) -> dict[str, str]:
         use = Redemption(coupon_id=coupon_id, discount_minor=1)
         do(use_cases.confirm(shop.request(), "order-1", [use]))
     template_id = shop.ledger.store.history(f"batch-{batch_id}")[0].event.template_id
-    ids = {"batch_id": batch_id, "coupon_id": coupon_id, "template_id": template_id}
+    rule = do(use_cases.create_rule(shop.request(), RulePlan(trigger="registered", batch_id=batch_id)))
+    ids = {"rule_id": rule.answer["rule_id"], "batch_id": batch_id, "coupon_id": coupon_id, "template_id": template_id}
     return {**ids, "order_id": "order-1", "user_id": "user-1"}
 
 

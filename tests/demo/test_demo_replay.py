@@ -153,7 +153,7 @@ def test_a_read_model_that_lies_is_found(year: Year) -> None:
     batch_id = year.batch_ids[year.offers[0].key]
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as connection:
         connection.execute(
-            "update batch_balance_v1 set unused = unused + 1, expired = expired - 1 where batch_id = %s", (batch_id,)
+            "update batch_balance_v2 set unused = unused + 1, expired = expired - 1 where batch_id = %s", (batch_id,)
         )
     figures = {figure.name: figure for figure in reconcile(year.ledger, year.batch_ids, CAMPAIGNS)}
     balances = figures["batches whose balance is that of the log"]
@@ -195,7 +195,8 @@ def test_an_order_names_the_coupon_that_its_household_was_sent(year: Year) -> No
         offer = next(offer for offer in year.offers if offer.key == order.offer)
         place = offer.campaign.households.tolist().index(order.household)
         record = Record("", 0, 0, 0, *issuance_wires(offer, batch_id)[place])
-        work = ISSUANCE.work(record, "test", "message", order.paid_at)
+        work = ISSUANCE.asked(record, "test", "message", order.paid_at).work
+        assert work is not None
         (created_at, created), (paid_at, paid) = order_messages(MERCHANT, order, batch_id)
         told, settled = (decode(Record("", 0, 0, 0, *wire)).payload for wire in (created, paid))
         assert isinstance(told, OrderCreated)

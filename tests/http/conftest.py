@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -13,12 +13,16 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
 from api import create_app, keys
-from ledger import use_cases
+from ledger import code_jobs, till, use_cases
 from ledger.application import Ledger
+from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
 from ledger.database import Database
+from ledger.rules import RulePlan
 from projections.runner import Runner
+from tests.unit.specs import TERMS
 
+CODE_KEYS = CodeKeys.parse("test=" + "k" * 32)
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code"}
 
 
@@ -151,6 +155,21 @@ class Scene:
     def _get_batch_balance(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/balance", None
 
+    def in_review(self) -> str:
+        """The id of a batch that somebody else submitted."""
+        batch_id: str = self.shop.batch(start=False, needs_approval=True)
+        self.shop.ledger.do(use_cases.submit_batch(self.shop.request(), batch_id))
+        return batch_id
+
+    def _submit_batch(self) -> Call:
+        return f"/v1/batches/{self.shop.batch(start=False)}/submit", None
+
+    def _approve_batch(self) -> Call:
+        return f"/v1/batches/{self.in_review()}/approve", None
+
+    def _reject_batch(self) -> Call:
+        return f"/v1/batches/{self.in_review()}/reject", {"reason": "too much"}
+
     def _start_batch(self) -> Call:
         return f"/v1/batches/{self.shop.batch(start=False)}/start", None
 
@@ -168,11 +187,20 @@ class Scene:
     def _change_batch_quantity(self) -> Call:
         return f"/v1/batches/{self.shop.batch(quantity=100)}/quantity", {"expected": 100, "target": 200}
 
+    def _change_batch_budget(self) -> Call:
+        body = {"expected_minor": 10_000, "target_minor": 20_000}
+        return f"/v1/batches/{self.shop.batch(budget_minor=10_000)}/budget", body
+
     def _issue_coupons(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/coupons", {"user_ids": ["user-1", "user-2"]}
 
     def _claim_coupon(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/claims", {"user_id": "user-1"}
+
+    def _quote_order(self) -> Call:
+        lines = [{"line_id": "1", "product_id": "tea", "unit_price_minor": 2_000}]
+        body = {"user_id": "user-1", "coupon_ids": [self.shop.coupon()], "basket": {"currency": "EUR", "lines": lines}}
+        return "/v1/orders/order-1/quotes", body
 
     def _lock_coupons(self) -> Call:
         return "/v1/orders/order-1/locks", {"user_id": "user-1", "coupon_ids": [self.shop.coupon()]}
@@ -196,8 +224,77 @@ class Scene:
     def _void_coupon(self) -> Call:
         return f"/v1/coupons/{self.shop.coupon()}/void", {"reason": "fraud"}
 
+    def _extend_coupon(self) -> Call:
+        extension = {"valid_until": "2031-06-01T00:00:00Z", "reason": "sorry"}
+        return f"/v1/coupons/{self.shop.coupon()}/extensions", extension
+
+    def _transfer_coupon(self) -> Call:
+        batch_id = self.shop.batch(terms=replace(TERMS, transferable=True))
+        coupon_id = self.shop.coupon(batch_id=batch_id)
+        return f"/v1/coupons/{coupon_id}/transfers", {"user_id": "user-1", "to_user_id": "user-2"}
+
+    def _share_coupon(self) -> Call:
+        batch_id = self.shop.batch(terms=replace(TERMS, shareable=True))
+        coupon_id = self.shop.coupon(batch_id=batch_id)
+        return f"/v1/coupons/{coupon_id}/shares", {"user_id": "user-1", "with_user_ids": ["user-2"]}
+
     def _list_user_coupons(self) -> Call:
         return "/v1/users/user-1/coupons", None
+
+    def _create_rule(self) -> Call:
+        return "/v1/rules", {"trigger": "registered", "batch_id": self.shop.batch()}
+
+    def _list_rules(self) -> Call:
+        return "/v1/rules", None
+
+    def _stop_rule(self) -> Call:
+        plan = RulePlan(trigger="registered", batch_id=self.shop.batch())
+        created = self.shop.ledger.do(use_cases.create_rule(self.shop.request(), plan))
+        return f"/v1/rules/{created.answer['rule_id']}/stop", {"reason": "over"}
+
+    def codes(self, count: int = 1) -> str:
+        """The id of a new set of codes."""
+        work = code_jobs.generate(self.shop.ledger, CODE_KEYS, self.shop.request(), self.shop.batch(), count)
+        codes_id: str = work.answer["codes_id"]
+        return codes_id
+
+    def code(self) -> str:
+        """A code that nobody has exchanged yet."""
+        return next(code_jobs.export(self.shop.ledger, CODE_KEYS, self.shop.merchant_id, self.codes()))
+
+    def _generate_codes(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/codes", {"count": 3}
+
+    def _import_codes(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/code-imports", {"codes": ["SUMMER-1", "SUMMER-2"]}
+
+    def _get_codes(self) -> Call:
+        return f"/v1/codes/{self.codes()}", None
+
+    def _get_codes_export(self) -> Call:
+        return f"/v1/codes/{self.codes()}/export", None
+
+    def _confirm_code_export(self) -> Call:
+        return f"/v1/codes/{self.codes()}/export-confirmations", None
+
+    def _revoke_codes(self) -> Call:
+        return f"/v1/codes/{self.codes()}/revocations", {"reason": "leak"}
+
+    def _redeem_code(self) -> Call:
+        return "/v1/codes/redemptions", {"code": self.code(), "user_id": "user-1"}
+
+    def _get_till_code(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}/till-code", None
+
+    def _get_coupon_qr_svg(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}/qr.svg", None
+
+    def _get_coupon_qr_png(self) -> Call:
+        return f"/v1/coupons/{self.shop.coupon()}/qr.png", None
+
+    def _redeem_in_store(self) -> Call:
+        code = till.static_code(CODE_KEYS, self.shop.merchant_id, self.shop.coupon())
+        return "/v1/redemptions", {"code": code, "order_id": "till-1", "discount_minor": 500}
 
     def _list_events(self) -> Call:
         return "/v1/events", None
@@ -206,7 +303,7 @@ class Scene:
 @pytest.fixture
 def app(ledger: Ledger) -> OpenAPI:
     """The application on an empty ledger."""
-    return create_app(ledger)
+    return create_app(ledger, CODE_KEYS)
 
 
 @pytest.fixture

@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ledger.audience import Audience
+from ledger.benefit import Benefit
+from ledger.terms import Terms
+
 
 @pytest.fixture
 def app_of_the_shop(as_role):
@@ -66,3 +70,68 @@ def test_a_user_id_has_a_form(app_of_the_shop, shop):
         answer = app_of_the_shop.post(path, {"user_id": user_id})
         answer.refused(422, "invalid_field")
         assert answer.pointers() == ["/user_id"]
+
+
+def test_a_batch_for_some_asks_for_facts_and_records_them(app_of_the_shop, shop, ledger):
+    path = f"/v1/batches/{shop.batch(audience=Audience(tiers=('gold',)), per_person_limit=1)}/claims"
+    problem = app_of_the_shop.post(path, {"user_id": "a"}).refused(422, "fact_required")
+    assert problem["facts"] == {"fact": "tier"}
+    facts = {"tier": "gold", "points": 7}
+    answer = app_of_the_shop.post(path, {"user_id": "a", "facts": facts})
+    answer.refused(422, "fact_required")
+    assert answer.pointers() == ["/facts/person"]
+    iron = {**facts, "tier": "iron", "person": "p"}
+    problem = app_of_the_shop.post(path, {"user_id": "a", "facts": iron}).refused(409, "not_in_audience")
+    assert problem["facts"] == {"condition": "tiers"}
+    coupon = app_of_the_shop.post(path, {"user_id": "a", "facts": {**facts, "person": "p"}}).ok(201)
+    issued = ledger.store.history(f"coupon-{coupon['coupon_id']}")[0].event
+    assert issued.facts == {"tier": "gold", "person": "p"}
+    again = app_of_the_shop.post(path, {"user_id": "b", "facts": {**facts, "person": "p"}})
+    again.refused(409, "person_limit_reached")
+
+
+def test_limits_of_a_day(app_of_the_shop, shop):
+    path = f"/v1/batches/{shop.batch(per_user_limit=None, per_user_day_limit=1, per_day_limit=2)}/claims"
+    app_of_the_shop.post(path, {"user_id": "a"}).ok(201)
+    app_of_the_shop.post(path, {"user_id": "a"}).refused(409, "user_day_limit_reached")
+    app_of_the_shop.post(path, {"user_id": "b"}).ok(201)
+    app_of_the_shop.post(path, {"user_id": "c"}).refused(409, "day_limit_reached")
+
+
+def test_no_more_than_the_budget_covers(app_of_the_shop, shop):
+    path = f"/v1/batches/{shop.batch(budget_minor=999)}/claims"
+    app_of_the_shop.post(path, {"user_id": "a"}).ok(201)
+    app_of_the_shop.post(path, {"user_id": "b"}).refused(409, "budget_spent")
+
+
+def test_a_coupon_for_points_needs_a_receipt_and_takes_it_once(app_of_the_shop, shop):
+    terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", points_price=300)
+    path = f"/v1/batches/{shop.batch(terms=terms)}/claims"
+    answer = app_of_the_shop.post(path, {"user_id": "a"})
+    answer.refused(422, "fact_required")
+    assert answer.pointers() == ["/points_receipt"]
+    app_of_the_shop.post(path, {"user_id": "a", "points_receipt": "r-1"}, key="once").ok(201)
+    app_of_the_shop.post(path, {"user_id": "b", "points_receipt": "r-1"}).refused(409, "points_receipt_used")
+    app_of_the_shop.post(path, {"user_id": "a", "points_receipt": "r-1"}, key="once").ok(201)
+
+
+FACTS = [
+    ({"person": ""}, "/facts/person"),
+    ({"person": "x" * 129}, "/facts/person"),
+    ({"newcomer": 1}, "/facts/newcomer"),
+    ({"tier": " gold"}, "/facts/tier"),
+    ({"points": -1}, "/facts/points"),
+    ({"points": 1.0}, "/facts/points"),
+    ({"tags": ["a", ""]}, "/facts/tags/1"),
+    ({"tags": ["t"] * 101}, "/facts/tags"),
+    ({"age": 18}, "/facts/age"),
+    (None, "/facts"),
+]
+
+
+def test_facts_have_a_form(app_of_the_shop, shop):
+    path = f"/v1/batches/{shop.batch()}/claims"
+    for facts, pointer in FACTS:
+        answer = app_of_the_shop.post(path, {"user_id": "a", "facts": facts})
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == [pointer]

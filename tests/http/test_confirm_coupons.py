@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+
+from ledger.benefit import Benefit
+from tests.unit.specs import TERMS
 
 ALLOCATION = [
     {"line_id": "1", "product_id": "tea", "discount_minor": 60},
@@ -70,6 +74,46 @@ def test_refuses_more_than_the_terms_allow(orders, scene):
     _confirm(orders, coupon_id, discount_minor=500).ok()
 
 
+def test_a_discount_is_needed_where_the_lock_found_none(orders, scene):
+    coupon_id, _ = scene.locked()
+    answer = orders.post("/v1/orders/order-1/confirmations", {"redemptions": [{"coupon_id": coupon_id}]})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/redemptions"]
+
+
+def test_a_late_one_counts_where_the_terms_say_so(orders, shop, ledger):
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=replace(TERMS, late_confirm="accept")))
+    lock = {"user_id": "user-1", "coupon_ids": [coupon_id], "ttl_seconds": 1}
+    (held,) = orders.post("/v1/orders/order-1/locks", lock).ok()["locks"]
+    time.sleep(1.1)
+    _confirm(orders, coupon_id, lock_id=held["lock_id"]).ok()
+    assert ledger.store.history(f"coupon-{coupon_id}")[-1].event.late is True
+
+
+def test_a_till_says_so(orders, scene, ledger):
+    coupon_id, _ = scene.locked()
+    _confirm(orders, coupon_id, channel="in_store").ok()
+    assert ledger.store.history(f"coupon-{coupon_id}")[-1].event.channel == "in_store"
+
+
+def test_a_voucher_keeps_what_is_not_spent(orders, shop):
+    benefit = Benefit(kind="cash_voucher", value_minor=1_000, leaves_balance=True)
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=replace(TERMS, benefit=benefit)))
+    lock = {"user_id": "user-1", "coupon_ids": [coupon_id]}
+    for order_id, discount, left, state in (("order-1", 400, 600, "UNUSED"), ("order-2", 600, 0, "USED")):
+        orders.post(f"/v1/orders/{order_id}/locks", lock).ok()
+        _confirm(orders, coupon_id, order_id, left + discount + 1).refused(422, "not_applicable")
+        (redeemed,) = _confirm(orders, coupon_id, order_id, discount).ok()["redemptions"]
+        assert redeemed["balance_minor"] == left
+        shown = orders.get(f"/v1/coupons/{coupon_id}").ok()
+        assert (shown["state"], shown["balance_minor"]) == (state, left)
+    returned = {"coupon_ids": [coupon_id], "reason": "order_cancelled"}
+    orders.post("/v1/orders/order-1/returns", returned).refused(409, "return_not_allowed")
+    for order_id, balance in (("order-2", 600), ("order-1", 1_000)):
+        orders.post(f"/v1/orders/{order_id}/returns", returned).ok()
+        assert orders.get(f"/v1/coupons/{coupon_id}").ok()["balance_minor"] == balance
+
+
 def test_an_unknown_one_is_not_found(orders):
     _confirm(orders, "nowhere").refused(404, "coupon_not_found")
 
@@ -81,7 +125,8 @@ CASES = [
     ({"redemptions": [{"coupon_id": "c", "discount_minor": 10**12}]}, "/redemptions/0/discount_minor"),
     ({"redemptions": [{"coupon_id": "c", "discount_minor": 1.0}]}, "/redemptions/0/discount_minor"),
     ({"redemptions": [{"coupon_id": "c", "discount_minor": True}]}, "/redemptions/0/discount_minor"),
-    ({"redemptions": [{"coupon_id": "c"}]}, "/redemptions/0/discount_minor"),
+    ({"redemptions": [{"coupon_id": "c", "allocation": ALLOCATION}]}, "/redemptions/0/allocation"),
+    ({"channel": "fax"}, "/channel"),
     ({"redemptions": [{"coupon_id": "c", "discount_minor": 0, "note": ""}]}, "/redemptions/0/note"),
     (
         {"redemptions": [{"coupon_id": "c", "discount_minor": 101, "allocation": ALLOCATION}]},

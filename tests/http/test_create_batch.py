@@ -15,7 +15,14 @@ def template_id(operator, scene):
 def test_plans_a_draft(operator, template_id):
     answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN})
     created = answer.ok(201)
-    assert created == {"batch_id": created["batch_id"], "state": "DRAFT", "quantity": 10, "version": 1}
+    assert created == {
+        "batch_id": created["batch_id"],
+        "state": "DRAFT",
+        "quantity": 10,
+        "budget_minor": None,
+        "version": 1,
+        "warnings": [],
+    }
     assert answer.headers["ETag"] == '"1"'
     assert answer.headers["Location"] == f"/v1/batches/{created['batch_id']}"
 
@@ -32,6 +39,13 @@ def test_keeps_the_whole_plan_in_utc(operator, template_id):
         "valid_until": "2030-08-01T00:00:00-05:30",
         "valid_delay_seconds": 60,
         "valid_for_seconds": 86_400,
+        "time_zone": "Asia/Shanghai",
+        "ends_at_day_close": True,
+        "per_day_limit": 100,
+        "per_user_day_limit": 1,
+        "per_person_limit": None,
+        "budget_minor": 10**15,
+        "needs_approval": True,
     }
     id = operator.post("/v1/batches", {"template_id": template_id, **plan}).ok(201)["batch_id"]
     shown = operator.get(f"/v1/batches/{id}").ok()
@@ -61,7 +75,9 @@ def test_an_unknown_template_is_not_found(operator):
     operator.post("/v1/batches", {"template_id": "nowhere", **PLAN}).refused(404, "template_not_found")
 
 
-@pytest.mark.parametrize("field", ["quantity", "per_user_limit"])
+@pytest.mark.parametrize(
+    "field", ["quantity", "per_user_limit", "per_day_limit", "per_user_day_limit", "per_person_limit"]
+)
 def test_a_quantity_is_a_whole_number(operator, template_id, field):
     for value in (0, -1, 1.5, 1.0, "1", True, 10**9 + 1, 10**18, 2**53 + 1, [], {}):
         answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, field: value})
@@ -134,6 +150,17 @@ OUT_OF_BOUNDS = [
     ("name", ""),
     ("campaign", "x" * 201),
     ("campaign", None),
+    ("time_zone", "Mars/Olympus"),
+    ("time_zone", "../UTC"),
+    ("time_zone", None),
+    ("ends_at_day_close", 1),
+    ("needs_approval", "yes"),
+    ("accept_risk", 1),
+    ("budget_minor", 0),
+    ("budget_minor", 10**15 + 1),
+    ("budget_minor", 5.0),
+    ("audience", []),
+    ("audience", None),
 ]
 
 
@@ -152,3 +179,42 @@ def test_two_kinds_of_fault_are_one_invalid_field(operator, template_id):
         ("/quantity", "invalid_quantity"),
         ("/valid_until", "invalid_period"),
     }
+
+
+AUDIENCES = [
+    ({"users": [""]}, "/audience/users/0"),
+    ({"newcomers": 1}, "/audience/newcomers"),
+    ({"tiers": ["t"] * 101}, "/audience/tiers"),
+    ({"min_points": 0}, "/audience/min_points"),
+    ({"tags": "vip"}, "/audience/tags"),
+    ({"age": 18}, "/audience/age"),
+]
+
+
+@pytest.mark.parametrize(("audience", "pointer"), AUDIENCES)
+def test_an_audience_has_a_form(operator, template_id, audience, pointer):
+    answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, "audience": audience})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == [pointer]
+
+
+def test_a_budget_needs_a_benefit_of_known_worth(operator):
+    terms = {"benefit": {"kind": "free_shipping"}, "currency": "EUR"}
+    id = operator.post("/v1/templates", {"name": "Free", "terms": terms}).ok(201)["template_id"]
+    answer = operator.post("/v1/batches", {"template_id": id, **PLAN, "budget_minor": 5_000})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/budget_minor"]
+
+
+def test_a_window_of_the_past_is_refused_unless_it_is_meant(operator, template_id):
+    plan = {"template_id": template_id, **PLAN, "claim_until": "2020-01-01T00:00:00Z"}
+    findings = operator.post("/v1/batches", plan).refused(422, "risky_terms")["facts"]["findings"]
+    assert [(each["code"], each["severity"], each["field"]) for each in findings] == [
+        ("claim_window_past", "refuse", "claim_until")
+    ]
+    assert operator.post("/v1/batches", {**plan, "accept_risk": True}).ok(201)["warnings"] == findings
+
+
+def test_warns_of_a_budget_that_does_not_reach(operator, template_id):
+    created = operator.post("/v1/batches", {"template_id": template_id, **PLAN, "budget_minor": 1_500}).ok(201)
+    assert [warning["code"] for warning in created["warnings"]] == ["budget_below_quantity"]

@@ -28,15 +28,36 @@ def test_keeps_every_term(operator):
         "benefit": {"kind": "percent_off", "percent_permyriad": 1_250, "max_discount_minor": 2_000},
         "currency": "JPY",
         "min_spend_minor": 5_000,
-        "scope": {"products": ["p1", "p2"], "categories": ["tea"], "shops": []},
-        "stacking_mode": "stackable",
+        "scope": {
+            "products": ["p1", "p2"],
+            "categories": ["tea"],
+            "shops": [],
+            "excluded_products": ["p3"],
+            "excluded_categories": ["black"],
+            "excluded_shops": ["s9"],
+            "order_types": ["group_purchase"],
+            "user_types": ["student"],
+            "channels": ["online", "in_store"],
+        },
+        "use_hours": [{"weekdays": [1, 5], "from_minute": 660, "until_minute": 1_440}],
+        "time_zone": "Asia/Tokyo",
+        "stacking_mode": "group",
+        "stacking_group": "tea",
+        "priority": -5,
+        "order_cap_permyriad": 5_000,
+        "live_locks_per_user": 2,
+        "late_confirm": "accept",
+        "transferable": True,
+        "shareable": True,
+        "points_price": 300,
         "return_policy": {"buyer_refund": "restore_with_grace", "grace_days": 7},
         "lock_ttl_seconds": 60,
         "merchant_share_permyriad": 2_500,
     }
     id = operator.post("/v1/templates", {"name": "Tea", "terms": terms}).ok(201)["template_id"]
     kept = operator.get(f"/v1/templates/{id}").ok()["terms"]
-    assert kept["benefit"] == {"value_minor": None, **terms["benefit"]}
+    unset = {"value_minor": None, "products": [], "units": None, "leaves_balance": False}
+    assert kept["benefit"] == unset | terms["benefit"]
     assert kept["return_policy"] == {
         "order_cancelled": "restore",
         "merchant_refund": "restore",
@@ -80,6 +101,28 @@ CASES = [
         {"terms": {**TERMS, "benefit": {"kind": "order_stated", "value_minor": 5}}},
         "/terms/benefit/value_minor",
     ),
+    ({"terms": {**TERMS, "benefit": {"kind": "gift"}}}, "/terms/benefit/products"),
+    ({"terms": {**TERMS, "benefit": {"kind": "gift", "products": [""]}}}, "/terms/benefit/products/0"),
+    ({"terms": {**TERMS, "benefit": {"kind": "gift", "products": ["p"] * 1_001}}}, "/terms/benefit/products"),
+    ({"terms": {**TERMS, "benefit": {**TERMS["benefit"], "leaves_balance": True}}}, "/terms/benefit/leaves_balance"),
+    ({"terms": {**TERMS, "stacking_mode": "group"}}, "/terms/stacking_group"),
+    ({"terms": {**TERMS, "stacking_group": "g"}}, "/terms/stacking_group"),
+    ({"terms": {**TERMS, "time_zone": "Mars/Olympus"}}, "/terms/time_zone"),
+    ({"terms": {**TERMS, "priority": 1_000_001}}, "/terms/priority"),
+    ({"terms": {**TERMS, "order_cap_permyriad": 0}}, "/terms/order_cap_permyriad"),
+    ({"terms": {**TERMS, "live_locks_per_user": 0}}, "/terms/live_locks_per_user"),
+    ({"terms": {**TERMS, "late_confirm": "maybe"}}, "/terms/late_confirm"),
+    ({"terms": {**TERMS, "transferable": 1}}, "/terms/transferable"),
+    ({"terms": {**TERMS, "points_price": 0}}, "/terms/points_price"),
+    ({"terms": {**TERMS, "scope": {"channels": ["mail"]}}}, "/terms/scope/channels/0"),
+    ({"terms": {**TERMS, "scope": {"order_types": ["t"] * 101}}}, "/terms/scope/order_types"),
+    ({"terms": {**TERMS, "use_hours": [{"weekdays": [8]}]}}, "/terms/use_hours/0/weekdays/0"),
+    ({"terms": {**TERMS, "use_hours": [{"weekdays": [1, 1]}]}}, "/terms/use_hours/0/weekdays"),
+    (
+        {"terms": {**TERMS, "use_hours": [{"from_minute": 60, "until_minute": 60}]}},
+        "/terms/use_hours/0/until_minute",
+    ),
+    ({"accept_risk": "yes"}, "/accept_risk"),
 ]
 
 
@@ -102,3 +145,44 @@ def test_takes_a_long_product_list(operator):
     id = operator.post("/v1/templates", {"name": "All", "terms": {**TERMS, "scope": {"products": products}}}).ok(201)
     kept = operator.get(f"/v1/templates/{id['template_id']}").ok()
     assert kept["terms"]["scope"]["products"] == products
+
+
+REVERSED = {"name": "Reversed", "terms": {**TERMS, "min_spend_minor": 100}}
+
+
+def test_threshold_and_amount_exchanged_are_refused_unless_they_are_meant(operator, ledger):
+    problem = operator.post("/v1/templates", REVERSED).refused(422, "risky_terms")
+    findings = problem["facts"]["findings"]
+    assert [(each["code"], each["severity"], each["field"]) for each in findings] == [
+        ("discount_above_threshold", "refuse", "min_spend_minor")
+    ]
+    assert problem["detail"] == findings[0]["message"]
+    assert ledger.store.head() == 0
+    created = operator.post("/v1/templates", {**REVERSED, "accept_risk": True}).ok(201)
+    assert created["warnings"] == findings
+    answer = operator.post(f"/v1/templates/{created['template_id']}/revisions", REVERSED)
+    answer.refused(422, "risky_terms")
+
+
+def test_warns_of_what_is_often_meant(operator):
+    terms = {**TERMS, "benefit": {"kind": "percent_off", "percent_permyriad": 1_000}}
+    created = operator.post("/v1/templates", {"name": "Ten percent", "terms": terms}).ok(201)
+    assert [(each["code"], each["severity"]) for each in created["warnings"]] == [("discount_uncapped", "warn")]
+
+
+def test_every_kind_of_benefit(operator):
+    kinds = [
+        {"kind": "amount_off", "value_minor": 500, "max_discount_minor": 400},
+        {"kind": "percent_off", "percent_permyriad": 10_000, "max_discount_minor": 400},
+        {"kind": "fixed_price", "value_minor": 990, "units": 2},
+        {"kind": "gift", "products": ["mug", "cup"], "max_discount_minor": 900},
+        {"kind": "exchange", "value_minor": 100, "products": ["mug"]},
+        {"kind": "trial", "products": ["massage"], "units": 1},
+        {"kind": "cash_voucher", "value_minor": 5_000, "leaves_balance": True},
+        {"kind": "free_shipping"},
+        {"kind": "order_stated", "max_discount_minor": 100},
+    ]
+    for benefit in kinds:
+        created = operator.post("/v1/templates", {"name": "One", "terms": {**TERMS, "benefit": benefit}}).ok(201)
+        kept = operator.get(f"/v1/templates/{created['template_id']}").ok()["terms"]["benefit"]
+        assert kept.items() >= benefit.items()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ledger import use_cases
+from ledger.audience import Audience
 from ledger.batch import BatchPlan
 
 MEMBERS = {
     "batch_id", "state", "quantity", "version", "template_id", "template_version", "name", "campaign",
     "per_user_limit", "claim_from", "claim_until", "valid_from", "valid_until", "valid_delay_seconds",
-    "valid_for_seconds",
+    "valid_for_seconds", "time_zone", "ends_at_day_close", "per_day_limit", "per_user_day_limit", "per_person_limit",
+    "budget_minor", "audience", "needs_approval",
 }  # fmt: skip
 
 
@@ -34,3 +36,9 @@ def test_the_clock_ends_a_batch(operator, shop, long_ago):
 
 def test_an_unknown_one_is_not_found(operator):
     operator.get("/v1/batches/nowhere").refused(404, "batch_not_found")
+
+
+def test_tells_how_many_users_are_named_and_not_whom(as_role, shop):
+    audience = Audience(users=("user-1", "user-2"), tiers=("gold",), min_points=5)
+    shown = as_role("shopper-app").get(f"/v1/batches/{shop.batch(audience=audience)}").ok()
+    assert shown["audience"] == {"users": 2, "newcomers": False, "tiers": ["gold"], "min_points": 5, "tags": []}

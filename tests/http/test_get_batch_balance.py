@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ledger import use_cases
+from ledger.benefit import Benefit
 from ledger.coupon import Redemption
+from tests.unit.specs import TERMS
 
 STATES = ("pending", "unused", "locked", "used", "expired", "voided")
 
 
 def test_counts_every_coupon_once(as_role, shop, project, long_ago):
-    batch_id = shop.batch(quantity=50, per_user_limit=None, valid_for_seconds=3_600)
+    terms = replace(TERMS, stacking_mode="stackable")
+    batch_id = shop.batch(terms=terms, quantity=50, per_user_limit=None, valid_for_seconds=3_600)
     do = shop.ledger.do
     shop.coupon(batch_id=batch_id)
     locked, used, voided = (shop.coupon(batch_id=batch_id) for _ in range(3))
@@ -24,9 +29,36 @@ def test_counts_every_coupon_once(as_role, shop, project, long_ago):
     assert (balance["issued"], balance["quantity"], balance["discount_minor"]) == (5, 50, 120)
     assert (balance["state"], balance["position"]) == ("RUNNING", position)
     assert balance.keys() == {
-        "batch_id", "state", "quantity", "issued", *STATES, "returned", "discount_minor", "returned_minor", "position",
-        "as_of",
+        "batch_id", "state", "quantity", "issued", *STATES, "returned", "discount_minor", "returned_minor",
+        "budget_minor", "position", "as_of",
     }  # fmt: skip
+
+
+def test_counts_what_orders_spend_of_vouchers(as_role, shop, project):
+    terms = replace(TERMS, benefit=Benefit(kind="cash_voucher", value_minor=500, leaves_balance=True))
+    batch_id = shop.batch(terms=terms)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    for order_id, amount in (("order-1", 180), ("order-2", 200)):
+        shop.ledger.do(use_cases.lock(shop.request(), order_id, user_id="user-1", coupon_ids=[coupon_id]))
+        redemption = Redemption(coupon_id=coupon_id, discount_minor=amount)
+        shop.ledger.do(use_cases.confirm(shop.request(), order_id, [redemption]))
+    undo = use_cases.return_coupons(shop.request(), "order-1", coupon_ids=[coupon_id], reason="order_cancelled")
+    shop.ledger.do(undo)
+    project()
+    balance = as_role("analyst").get(f"/v1/batches/{batch_id}/balance").ok()
+    assert {state: balance[state] for state in STATES} == dict.fromkeys(STATES, 0) | {"unused": 1}
+    assert (balance["discount_minor"], balance["returned"], balance["returned_minor"]) == (380, 1, 180)
+
+
+def test_shows_a_batch_under_review(operator, shop, project):
+    batch_id = shop.batch(start=False, needs_approval=True)
+    seen = []
+    for step in (use_cases.submit_batch, use_cases.approve_batch):
+        request = replace(shop.request(), actor=step.__name__)
+        shop.ledger.do(step(request, batch_id))
+        project()
+        seen.append(operator.get(f"/v1/batches/{batch_id}/balance").ok()["state"])
+    assert seen == ["IN_REVIEW", "APPROVED"]
 
 
 def test_waits_for_a_position_and_no_longer(operator, shop, project):

@@ -12,7 +12,7 @@ from ledger.coupon import Redemption
 
 MEMBERS = {
     "coupon_id", "batch_id", "template_id", "template_version", "user_id", "state", "valid_from", "valid_until",
-    "lock", "redemption", "version", "position", "as_of",
+    "lock", "redemption", "balance_minor", "shared_with", "version", "position", "as_of",
 }  # fmt: skip
 
 

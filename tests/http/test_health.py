@@ -24,6 +24,7 @@ def test_ready(nobody, shop, project):
     assert {model["name"]: (model["state"], model["position"]) for model in checks["projections"]["models"]} == {
         "batch_balance": ("RUNNING", 3),
         "coupon_status": ("RUNNING", 3),
+        "shared_coupons": ("RUNNING", 3),
         "wallet": ("RUNNING", 3),
     }
 

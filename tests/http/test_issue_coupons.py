@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ledger.audience import Audience
+
 
 def test_issues_one_for_each_entry_in_order(operator, shop):
     batch_id = shop.batch(per_user_limit=2)
@@ -85,3 +87,24 @@ def test_refuses_what_is_no_list_of_users(operator, shop, ledger):
         answer.refused(422, "invalid_field")
         assert answer.pointers() == [pointer]
     assert ledger.store.head() == head
+
+
+def test_facts_are_about_one_user(operator, shop):
+    batch = f"/v1/batches/{shop.batch(audience=Audience(newcomers=True))}/coupons"
+    answer = operator.post(batch, {"user_ids": ["a", "b"], "facts": {"newcomer": True}})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/facts"]
+    answer = operator.post(batch, {"user_ids": ["a", "b"], "points_receipt": "r"})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/points_receipt"]
+    operator.post(batch, {"user_ids": ["a", "b"]}).refused(422, "fact_required")
+    operator.post(batch, {"user_ids": ["a"], "facts": {"newcomer": False}}).refused(409, "not_in_audience")
+    operator.post(batch, {"user_ids": ["a"], "facts": {"newcomer": True}}).ok(201)
+
+
+def test_a_named_list_is_for_all_who_are_named(operator, shop, ledger):
+    batch = f"/v1/batches/{shop.batch(audience=Audience(users=('a', 'b')))}/coupons"
+    head = ledger.store.head()
+    operator.post(batch, {"user_ids": ["a", "c"]}).refused(409, "not_in_audience")
+    assert ledger.store.head() == head
+    operator.post(batch, {"user_ids": ["a", "b"]}).ok(201)

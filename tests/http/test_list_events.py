@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from datetime import datetime, timedelta
+
 import pytest
 
 from api import feed
+from ledger.events import EVENTS
+from tests.postgres.lives import Life
 
 
 def test_follows_the_log_in_order(auditor, scene):
@@ -52,6 +57,28 @@ def test_a_long_stretch_of_other_merchants_ends_a_page_early(stranger, scene, sh
     assert [event["payload"]["name"] for event in second["events"]] == ["Five off"]
     assert second["events"][0]["stream"] == f"template-{mine['template_id']}"
     assert (second["next"], second["more"]) == (7, False)
+
+
+def test_every_fact_of_a_coupon_is_told(auditor, shop):
+    """Times as RFC 3339 with a Z, and every other field as it is stored."""
+    life = Life(random.Random(1), shop.batch(), 1, "ann")
+    for step in ("share", "transfer", "extend", "lock", "hold_longer", "debit", "credit", "lock", "unlock", "lock"):
+        getattr(life, step)()
+    for step in ("use", "return_", "return_", "return_", "return_"):
+        if step == "use" or life.stored_state == "USED":
+            getattr(life, step)()
+    life.store(shop)
+    events = auditor.get("/v1/events", limit=200).ok()["events"]
+    told = {event["topic"]: event for event in events if event["topic"].startswith("coupon.")}
+    ends = {"coupon.expired", "coupon.voided"}
+    assert told.keys() == {topic for topic in EVENTS if topic.startswith("coupon.")} - ends
+    for topic, event in told.items():
+        shared = {"originator_id", "originator_version", "occurred_at"}
+        assert event["payload"].keys() == EVENTS[topic].field_names - shared
+        for name in {"occurred_at"} | set(EVENTS[topic].time_fields):
+            moment = event["occurred_at"] if name == "occurred_at" else event["payload"][name]
+            assert moment.endswith("Z")
+            assert datetime.fromisoformat(moment).utcoffset() == timedelta(0)
 
 
 def test_refuses_what_is_no_page(auditor):

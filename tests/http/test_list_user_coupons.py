@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 
 from ledger import use_cases
+from ledger.benefit import Benefit
+from ledger.coupon import Redemption
 from ledger.terms import Terms
+from tests.unit.specs import TERMS
 
 MEMBERS = {
     "coupon_id", "batch_id", "template_id", "template_version", "state", "valid_from", "valid_until", "order_id",
-    "version",
+    "holder_id", "balance_minor", "shared_by", "version",
 }  # fmt: skip
 
 
@@ -32,6 +36,64 @@ def test_shows_what_a_user_has(app_of_the_shop, scene, shop, project):
     assert (wallet["user_id"], wallet["next_cursor"], wallet["position"]) == ("user-1", None, position)
     assert {coupon["coupon_id"]: coupon["state"] for coupon in wallet["coupons"]} == {mine: "UNUSED", held: "LOCKED"}
     assert all(coupon.keys() == MEMBERS for coupon in wallet["coupons"])
+
+
+def test_shows_what_friends_share_and_who_holds_it(app_of_the_shop, shop, project):
+    coupon_id = shop.coupon("user-1", shop.batch(terms=replace(TERMS, shareable=True)))
+    work = use_cases.share(shop.request(), coupon_id, user_id="user-1", with_user_ids=["user-2", "user-3"])
+    shop.ledger.do(work)
+    shop.ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-2", coupon_ids=[coupon_id]))
+    project()
+    seen = {}
+    for user_id in ("user-1", "user-2", "user-3", "user-4"):
+        coupons = app_of_the_shop.get(f"/v1/users/{user_id}/coupons").ok()["coupons"]
+        assert {coupon["coupon_id"] for coupon in coupons} <= {coupon_id}
+        seen[user_id] = [(coupon["state"], coupon["shared_by"], coupon["holder_id"]) for coupon in coupons]
+    assert seen == {
+        "user-1": [("LOCKED", None, "user-2")],
+        "user-2": [("LOCKED", "user-1", "user-2")],
+        "user-3": [("LOCKED", "user-1", "user-2")],
+        "user-4": [],
+    }
+
+
+def test_a_coupon_given_away_is_in_the_other_wallet(app_of_the_shop, shop, project):
+    coupon_id = shop.coupon("user-1", shop.batch(terms=replace(TERMS, transferable=True)))
+    project()
+    shop.ledger.do(use_cases.transfer(shop.request(), coupon_id, user_id="user-1", to_user_id="user-2"))
+    project()
+    assert app_of_the_shop.get("/v1/users/user-1/coupons").ok()["coupons"] == []
+    (coupon,) = app_of_the_shop.get("/v1/users/user-2/coupons").ok()["coupons"]
+    assert (coupon["coupon_id"], coupon["shared_by"]) == (coupon_id, None)
+
+
+def test_shows_what_is_left_on_a_voucher(app_of_the_shop, shop, project):
+    terms = replace(TERMS, benefit=Benefit(kind="cash_voucher", value_minor=500, leaves_balance=True))
+    spent, whole = (shop.coupon("user-1", shop.batch(terms=terms)) for _ in range(2))
+    shop.ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[spent]))
+    shop.ledger.do(use_cases.confirm(shop.request(), "order-1", [Redemption(coupon_id=spent, discount_minor=180)]))
+    project()
+    coupons = app_of_the_shop.get("/v1/users/user-1/coupons").ok()["coupons"]
+    left = {coupon["coupon_id"]: (coupon["state"], coupon["balance_minor"]) for coupon in coupons}
+    assert left == {spent: ("UNUSED", 320), whole: ("UNUSED", None)}
+
+
+def test_lists_coupons_of_one_state(app_of_the_shop, scene, shop, project):
+    unused = shop.coupon("user-1")
+    held, _ = scene.locked()
+    project()
+
+    def listed(**query):
+        coupons = app_of_the_shop.get("/v1/users/user-1/coupons", **query).ok()["coupons"]
+        return {coupon["coupon_id"] for coupon in coupons}
+
+    assert listed(state="UNUSED") == {unused}
+    assert listed(state="LOCKED") == {held}
+    assert listed(state="USED") == set()
+    assert listed() == {unused, held}
+    answer = app_of_the_shop.get("/v1/users/user-1/coupons", state="HAPPY")
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["state"]
 
 
 def test_a_user_id_may_hold_slashes(app_of_the_shop, shop, project):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from ledger import use_cases
-from ledger.terms import Benefit, Terms
+from ledger.benefit import Benefit
+from ledger.scope import UseHours
+from ledger.terms import Terms
+
+STACKABLE = Terms(
+    benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", stacking_mode="stackable", priority=1
+)
 
 
 def _lock(orders, coupon_ids, order_id="order-1", **body):
@@ -14,7 +21,8 @@ def _lock(orders, coupon_ids, order_id="order-1", **body):
 
 
 def test_holds_the_coupons(orders, shop):
-    coupon_ids = sorted(shop.coupon() for _ in range(2))
+    batch_id = shop.batch(terms=STACKABLE, per_user_limit=None)
+    coupon_ids = sorted(shop.coupon(batch_id=batch_id) for _ in range(2))
     locked = _lock(orders, coupon_ids, ttl_seconds=60, order_total_minor=5_000, quote_digest="sha256:ab").ok()
     assert locked["order_id"] == "order-1"
     assert [lock["coupon_id"] for lock in locked["locks"]] == coupon_ids
@@ -31,6 +39,47 @@ def test_the_same_order_keeps_its_lock_under_another_key(orders, shop, ledger):
     assert ledger.store.head() == head
 
 
+def test_the_same_order_may_hold_it_longer(orders, shop):
+    coupon_id = shop.coupon()
+    first = _lock(orders, [coupon_id], ttl_seconds=600).ok()["locks"][0]
+    longer = _lock(orders, [coupon_id], ttl_seconds=1_200).ok()["locks"][0]
+    assert longer["lock_id"] == first["lock_id"]
+    assert longer["lock_ends_at"] > first["lock_ends_at"]
+    assert _lock(orders, [coupon_id], ttl_seconds=60).ok()["locks"] == [longer]
+    assert orders.get(f"/v1/coupons/{coupon_id}").ok()["lock"]["lock_ends_at"] == longer["lock_ends_at"]
+
+
+def test_refuses_coupons_that_cannot_go_together(orders, shop):
+    batch_id = shop.batch(terms=replace(STACKABLE, stacking_mode="exclusive"), per_user_limit=None)
+    one, other = sorted(shop.coupon(batch_id=batch_id) for _ in range(2))
+    problem = _lock(orders, [other, one]).refused(422, "exclusive_conflict")
+    assert problem["facts"] == {"coupon_id": one, "with_coupon_id": other}
+    _lock(orders, [one]).ok()
+
+
+def test_refuses_outside_its_hours(orders, shop):
+    minute = (datetime.now(UTC) + timedelta(hours=12)).hour * 60
+    there = Terms(
+        benefit=Benefit(kind="amount_off", value_minor=500),
+        currency="EUR",
+        use_hours=(UseHours(from_minute=minute, until_minute=minute + 60),),
+    )
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=there))
+    assert _lock(orders, [coupon_id]).refused(422, "out_of_hours")["facts"] == {"coupon_id": coupon_id}
+
+
+def test_a_user_holds_so_many_at_once(orders, shop):
+    terms = replace(STACKABLE, live_locks_per_user=2)
+    batch_id = shop.batch(terms=terms, per_user_limit=None)
+    one, two, three, four = (shop.coupon(batch_id=batch_id) for _ in range(4))
+    _lock(orders, [one, two]).ok()
+    _lock(orders, [three], "order-2").refused(409, "lock_limit_reached")
+    _lock(orders, [one], ttl_seconds=1_800).ok()
+    orders.post("/v1/orders/order-1/unlocks", {"coupon_ids": [one], "reason": "left"}).ok()
+    _lock(orders, [three, four], "order-2").refused(409, "lock_limit_reached")
+    _lock(orders, [three], "order-2").ok()
+
+
 def test_another_order_is_refused(orders, shop):
     coupon_id = shop.coupon()
     _lock(orders, [coupon_id]).ok()
@@ -44,7 +93,8 @@ def test_an_order_id_may_hold_slashes(orders, shop):
 
 
 def test_all_or_none(orders, shop):
-    free, held = shop.coupon(), shop.coupon()
+    batch_id = shop.batch(terms=STACKABLE, per_user_limit=None)
+    free, held = shop.coupon(batch_id=batch_id), shop.coupon(batch_id=batch_id)
     _lock(orders, [held]).ok()
     _lock(orders, [free, held], "order-2").refused(409, "coupon_locked")
     assert orders.get(f"/v1/coupons/{free}").ok()["state"] == "UNUSED"
@@ -65,7 +115,7 @@ def test_refuses_what_cannot_be_used(orders, operator, scene, shop, long_ago):
 def test_refuses_an_order_below_the_minimum_spend(orders, shop):
     terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", min_spend_minor=2_000)
     coupon_id = shop.coupon(batch_id=shop.batch(terms=terms))
-    problem = _lock(orders, [coupon_id], order_total_minor=1_999).refused(422, "not_applicable")
+    problem = _lock(orders, [coupon_id], order_total_minor=1_999).refused(422, "below_min_spend")
     assert problem["facts"] == {"coupon_id": coupon_id, "min_spend_minor": 2_000, "order_total_minor": 1_999}
     _lock(orders, [coupon_id], order_total_minor=2_000).ok()
 
@@ -112,3 +162,58 @@ def test_an_order_id_has_a_form(orders):
         answer = orders.post(f"/v1/orders/{order_id}/locks", {"user_id": "u", "coupon_ids": ["c"]})
         answer.refused(422, "invalid_field")
         assert answer.pointers() == ["order_id"]
+
+
+BASKET = {
+    "currency": "EUR",
+    "lines": [
+        {"line_id": "1", "product_id": "tea", "quantity": 3, "unit_price_minor": 1_000},
+        {"line_id": "2", "product_id": "pot", "unit_price_minor": 2_000, "discounted_minor": 1_000},
+    ],
+}
+
+
+def _priced(shop):
+    terms = Terms(benefit=Benefit(kind="amount_off", value_minor=401), currency="EUR", min_spend_minor=4_000)
+    return shop.coupon(batch_id=shop.batch(terms=terms))
+
+
+def test_a_basket_is_priced_again_and_the_lock_keeps_it(orders, shop):
+    coupon_id = _priced(shop)
+    quote = orders.post(
+        "/v1/orders/order-1/quotes", {"user_id": "user-1", "coupon_ids": [coupon_id], "basket": BASKET}
+    ).ok()
+    locked = _lock(orders, [coupon_id], basket=BASKET, quote_digest=quote["digest"]).ok()
+    assert (locked["quote_digest"], locked["discount_minor"]) == (quote["digest"], 401)
+    parts = [
+        {"line_id": "1", "product_id": "tea", "discount_minor": 301},
+        {"line_id": "2", "product_id": "pot", "discount_minor": 100},
+    ]
+    assert locked["locks"][0]["allocation"] == parts == quote["best"][0]["allocation"]
+    confirmed = orders.post("/v1/orders/order-1/confirmations", {"redemptions": [{"coupon_id": coupon_id}]}).ok()
+    assert confirmed["redemptions"][0]["discount_minor"] == 401
+    returned = orders.post(
+        "/v1/orders/order-1/returns",
+        {"coupon_ids": [coupon_id], "reason": "merchant_refund", "lines": [{"line_id": "1"}]},
+    ).ok()
+    assert returned["coupons"][0]["returned_minor"] == 301
+
+
+def test_a_quote_that_is_no_longer_true_is_refused(orders, shop, ledger):
+    coupon_id = _priced(shop)
+    quote = orders.post(
+        "/v1/orders/order-1/quotes", {"user_id": "user-1", "coupon_ids": [coupon_id], "basket": BASKET}
+    ).ok()
+    dearer = BASKET | {"lines": [BASKET["lines"][0] | {"quantity": 4}, BASKET["lines"][1]]}
+    head = ledger.store.head()
+    problem = _lock(orders, [coupon_id], basket=dearer, quote_digest=quote["digest"]).refused(409, "quote_changed")
+    assert problem["facts"]["discount_minor"] == 401
+    smaller = BASKET | {"lines": BASKET["lines"][:1]}
+    problem = _lock(orders, [coupon_id], basket=smaller).refused(422, "below_min_spend")
+    assert problem["facts"]["missing_minor"] == 1_000
+    assert ledger.store.head() == head
+
+
+def test_a_basket_of_another_users_coupon_says_nothing_of_it(orders, shop):
+    coupon_id = shop.coupon("user-2")
+    _lock(orders, [coupon_id], basket=BASKET | {"currency": "USD"}).refused(404, "coupon_not_found")

@@ -102,6 +102,13 @@ CATALOGUE = {
     "idempotency_key_required": 400, "idempotency_key_invalid": 400, "bad_cursor": 400, "bad_request": 400,
     "internal_error": 500, "foreign_event": 500, "unavailable": 503, "queue_full": 503, "outcome_unknown": 503,
     "not_caught_up": 503, "not_ready": 503,
+    "rule_not_found": 404, "codes_not_found": 404, "code_not_found": 404, "day_limit_reached": 409,
+    "user_day_limit_reached": 409, "person_limit_reached": 409, "budget_spent": 409, "budget_conflict": 409,
+    "not_in_audience": 409, "points_receipt_used": 409, "rule_limit_reached": 409, "self_approval": 409,
+    "code_used": 409, "codes_exported": 409, "lock_limit_reached": 409, "quote_changed": 409,
+    "return_not_allowed": 409, "not_transferable": 409, "not_shareable": 409, "redemption_code_invalid": 409,
+    "out_of_scope": 422, "out_of_hours": 422, "below_min_spend": 422, "exclusive_conflict": 422, "risky_terms": 422,
+    "fact_required": 422, "too_many_misses": 429,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ def template(operator, scene):
 
 def test_makes_the_next_version(operator, scene, template):
     answer = operator.post(f"{template}/revisions", scene.template() | {"name": "Six off"})
-    assert answer.ok(201) == {"template_id": template[14:], "version": 2}
+    assert answer.ok(201) == {"template_id": template[14:], "version": 2, "warnings": []}
     assert answer.headers["ETag"] == '"2"'
 
 

@@ -32,6 +32,18 @@ def test_refuses_what_is_over(operator, scene, shop, long_ago):
     _void(operator, "nowhere").refused(404, "coupon_not_found")
 
 
+def test_what_can_be_voided_of_many_is(scene, shop, ledger):
+    """What undoes a job or a batch; it has no route of its own."""
+    (held, _), used, fresh = scene.locked("order-1"), scene.used("order-2"), shop.coupon()
+    work = use_cases.void_all(shop.request(), [held, used, fresh, "nowhere"], reason="issued by mistake")
+    answer = ledger.do(work).answer
+    assert answer["voided"] == sorted([held, fresh])
+    refused = {entry["coupon_id"]: entry["code"] for entry in answer["refused"]}
+    assert refused == {used: "coupon_used", "nowhere": "coupon_not_found"}
+    topics = [entry.event.TOPIC for entry in ledger.store.history(f"coupon-{held}")]
+    assert topics == ["coupon.issued", "coupon.locked", "coupon.unlocked", "coupon.voided"]
+
+
 def test_honours_if_match(operator, shop):
     coupon_id = shop.coupon()
     _void(operator, coupon_id, **{"If-Match": '"2"'}).refused(412, "version_conflict")

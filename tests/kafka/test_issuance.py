@@ -8,9 +8,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consumers.inputs import ISSUANCE
+from consumers.payloads import IssueRequested, UserFacts
 from ledger.application import Ledger
+from ledger.audience import Audience
+from ledger.benefit import Benefit
+from ledger.terms import Terms
 from tests.conftest import Shop
-from tests.kafka.broker import Broker, KafkaConsumer, TopicPartition, consume, issue, running, wait_until
+from tests.kafka.broker import (
+    MERCHANT,
+    Broker,
+    KafkaConsumer,
+    TopicPartition,
+    consume,
+    issue,
+    message,
+    running,
+    wait_until,
+)
+from tests.kafka.partition import Partition
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 COUPONS = "select count(*), count(distinct payload->>'user_id') from event_log where topic = 'coupon.issued'"
@@ -124,3 +139,22 @@ def test_a_worker_that_idles_knows_its_lag_and_that_the_broker_answers(
     with running(broker.worker(ledger)) as worker:
         wait_until(lambda: worker.health().lag == 0 and worker.health().partitions == (0, 1, 2, 3), "it probed")
     assert worker.health().good_poll_age_seconds < 30
+
+
+def test_facts_and_points_receipts_come_with_the_message(ledger: Ledger, shop: Shop, sql: Sql) -> None:
+    terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", points_price=300)
+    batch = shop.batch(terms=terms, audience=Audience(tiers=("gold",)), per_user_limit=None)
+    told = [
+        {"facts": UserFacts(tier="gold", tags=["student"]), "points_receipt": "receipt-1"},
+        {"facts": UserFacts(tier="gold"), "points_receipt": "receipt-1"},
+        {"facts": UserFacts(tier="silver"), "points_receipt": "receipt-2"},
+        {"points_receipt": "receipt-3"},
+    ]
+    payloads = [IssueRequested(merchant_id=MERCHANT, batch_id=batch, user_id="u", **each) for each in told]
+    wires = [message(payload, f"issue-{number}") for number, payload in enumerate(payloads)]
+    taken = Partition(ledger, ISSUANCE).take(*wires)
+    assert (taken.effects, taken.dead) == (1, 3)
+    issued = sql("select payload->'facts' from event_log where topic = 'coupon.issued'")
+    assert issued == [({"tier": "gold", "points_receipt": "receipt-1"},)]
+    reasons = sql('select reason from dead_letters order by "offset"')
+    assert reasons == [("points_receipt_used",), ("not_in_audience",), ("fact_required",)]

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from consumers.asked import Asked
 from consumers.dead_letter_copies import COPY_LIMIT_BYTES
 from consumers.inputs import ISSUANCE, ORDERS
 from consumers.messages import VALUE_LIMIT_BYTES, Message, Wire
 from consumers.payloads import OrderPaid, RedeemedCoupon
 from ledger.application import Ledger
 from ledger.request import Request
-from ledger.work import Loaded, Work
+from ledger.work import Loaded
 from tests.conftest import Shop
 from tests.kafka.broker import MERCHANT, Broker, consume, issue, message, running, wait_until
 
@@ -121,21 +122,23 @@ def test_a_message_that_makes_its_group_fail_is_found_and_the_others_have_their_
 ) -> None:
     """A fault that nobody foresaw, once while deciding and once inside the database."""
 
-    def work_of(message: Message, request: Request) -> Work:
-        work = ISSUANCE.work_of(message, request)
+    def asked_by(message: Message, request: Request) -> Asked:
+        asked = ISSUANCE.asked_by(message, request)
+        assert asked.work is not None
         if message.request_id.endswith(" issue-13"):
 
             def decide(loaded: Loaded) -> Any:
                 raise RuntimeError("never\x00 foreseen")
 
-            return replace(work, decide=decide)
+            return asked._replace(work=replace(asked.work, decide=decide))
         if message.request_id.endswith(" issue-57"):
-            return replace(work, request=replace(request, merchant_id="a\x00b"), issues_from=None)
-        return work
+            broken = replace(request, merchant_id="a\x00b")
+            return asked._replace(work=replace(asked.work, request=broken, issues_from=None))
+        return asked
 
     batch = shop.batch()
     broker.send(ISSUANCE.topic, [issue(batch, number) for number in range(80)], partition=0)
-    health = consume(broker.worker(ledger, replace(ISSUANCE, work_of=work_of)), 80).health()
+    health = consume(broker.worker(ledger, replace(ISSUANCE, asked_by=asked_by)), 80).health()
     assert (health.effects, health.dead) == (78, 2)
     letters = sql('select "offset", reason, detail from dead_letters order by "offset"')
     assert [letter[:2] for letter in letters] == [(13, "unexpected_error"), (57, "unexpected_error")]

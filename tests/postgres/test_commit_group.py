@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_every_verdict_in_one_group(group: Group) -> None:
     }
     assert (verdicts["replayed"].answer, verdicts["replayed"].position) == ({"n": 1}, before)
     assert (verdicts["reused"].answer, verdicts["done"].answer) == ({}, {})
+    refused_by = {name: verdicts[name].answer for name in ("user_limit", "sold_out", "below_issued", "again")}
+    assert refused_by == {
+        "user_limit": {"batch_id": group.batch_id, "owner": "u"},
+        "sold_out": {"batch_id": "full-" + group.batch_id},
+        "below_issued": {"batch_id": "full-" + group.batch_id},
+        "again": {},
+    }
     streams = [entry.event.originator_id for entry in whole_log(group.ledger.store)[before:]]
     assert streams == [f"coupon-a-{group.number}", f"coupon-b-{group.number}"]
     answered = group.ledger.store.load((), [("m", f"{name}-{group.number}") for name in ("a", "b", "x8", "x9")])
@@ -314,3 +322,125 @@ def test_quotas_of_the_previous_release_name_no_limit_and_count_all_the_same(gro
     assert group.words(unit("a", "one", 1)) == ["user_limit"]
     assert group.words(unit("b", "three", 3)) == ["done"]
     assert group.words(unit("c", "three", 3)) == ["user_limit"]
+
+
+def test_of_several_guards_without_room_the_first_that_the_unit_names_is_told(group: Group) -> None:
+    group.supply(0)
+    group.supply(0, "other")
+    full = (2, 1)
+    for first, second in (("u", "v"), ("v", "u")):
+        quota = {(group.batch_id, first): full, (group.batch_id, "free"): (1, 1), (group.batch_id, second): full}
+        [verdict] = group.commit(Unit([group.coupon("a")], quota=quota, stock={group.batch_id: 1}))
+        assert (verdict.word, verdict.answer) == ("user_limit", {"batch_id": group.batch_id, "owner": first})
+    for first, second in ((group.batch_id, "other"), ("other", group.batch_id)):
+        [verdict] = group.commit(Unit([group.coupon("a")], stock={first: 1, second: 1}))
+        assert (verdict.word, verdict.answer) == ("sold_out", {"batch_id": first})
+
+
+def test_stock_is_counted_beyond_what_an_integer_of_four_bytes_holds(group: Group) -> None:
+    group.supply(3 * 10**12)
+    takes = [Unit([group.coupon(name)], stock={group.batch_id: 10**12}) for name in "abcd"]
+    assert group.words(*takes) == ["done", "done", "done", "again"]
+    assert group.words(takes[3]) == ["sold_out"]
+
+
+# --- what users hold at once ------------------------------------------------------------------------------
+
+
+class Holder:
+    """One user who may hold two coupons at once."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.owner = f"m t u-{group.number}"
+        self.now = group.ledger.store.now()
+
+    def lock(self, *names: str, seconds: int = 900, most: int = 2) -> Unit:
+        """Holds these coupons; each unit writes an event of a coupon of its own."""
+        ends_at = self.now + timedelta(seconds=seconds)
+        return self._unit({self._id(name): (self.owner, ends_at, most) for name in names})
+
+    def let_go(self, *names: str) -> Unit:
+        return self._unit({}, [self._id(name) for name in names])
+
+    def redeem(self, name: str) -> Unit:
+        """Holds it and lets it go within one unit."""
+        return self._unit({self._id(name): (self.owner, self.now + timedelta(seconds=900), 2)}, [self._id(name)])
+
+    def held(self) -> dict[str, datetime]:
+        with self.group.ledger.store.connection() as connection:
+            rows = connection.execute("select coupon_id, ends_at from user_holds where owner = %s", (self.owner,))
+            return {row["coupon_id"].partition("-")[0]: row["ends_at"] for row in rows}
+
+    def _unit(self, holds: dict[str, tuple[str, datetime, int]], releases: list[str] | None = None) -> Unit:
+        return Unit([self.group.coupon(f"event{next(_numbers)}")], holds=holds, releases=releases or [])
+
+    def _id(self, name: str) -> str:
+        return f"{name}-{self.group.number}"
+
+
+@pytest.fixture
+def holder(group: Group) -> Holder:
+    return Holder(group)
+
+
+def test_a_user_holds_no_more_than_the_limit(group: Group, holder: Holder) -> None:
+    assert group.words(holder.lock("a")) == ["done"]
+    assert group.words(holder.lock("b", "c")) == ["lock_limit"]
+    assert holder.held().keys() == {"a"}
+    assert group.words(holder.lock("b")) == ["done"]
+    assert group.words(holder.lock("c")) == ["lock_limit"]
+    assert group.words(holder.let_go("a")) == ["done"]
+    assert group.words(holder.lock("c")) == ["done"]
+    assert holder.held().keys() == {"b", "c"}
+
+
+def test_holds_of_one_group_count_in_their_order(group: Group, holder: Holder) -> None:
+    head = group.ledger.store.head()
+    units = [holder.lock(name) for name in "abcd"]
+    assert group.words(*units) == ["done", "done", "lock_limit", "lock_limit"]
+    assert group.words(holder.lock("c"), holder.let_go("a")) == ["lock_limit", "done"]
+    assert group.words(holder.let_go("b"), holder.lock("c", "d")) == ["done", "done"]
+    assert holder.held().keys() == {"c", "d"}
+    assert group.ledger.store.head() == head + 5
+
+
+def test_a_hold_that_is_extended_or_only_lasts_for_its_unit_counts_once(group: Group, holder: Holder) -> None:
+    assert group.words(holder.lock("a", "b")) == ["done"]
+    assert group.words(holder.lock("a", seconds=3_600)) == ["done"]
+    assert holder.held()["a"] - holder.held()["b"] == timedelta(seconds=2_700)
+    assert group.words(holder.redeem("c")) == ["done"]
+    assert group.words(holder.redeem("a")) == ["done"]
+    assert holder.held().keys() == {"b"}
+
+
+def test_a_hold_that_ended_does_not_count(group: Group, holder: Holder) -> None:
+    database = group.ledger.store.database
+    assert group.words(holder.lock("a", "b")) == ["done"]
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as owner:
+        owner.execute("update user_holds set ends_at = clock_timestamp() where owner = %s", (holder.owner,))
+    assert group.words(holder.lock("c", "d")) == ["done"]
+    assert holder.held().keys() == {"c", "d"}
+    # Of imported history, and so over before it is written down.
+    assert group.words(holder.lock("e", seconds=-60, most=9)) == ["done"]
+    assert holder.held().keys() == {"c", "d"}
+
+
+def test_a_refused_unit_leaves_its_holds_as_they_were(group: Group, holder: Holder) -> None:
+    assert group.words(holder.lock("a", "b")) == ["done"]
+    before = picture(group.ledger.store.database)
+    refused = holder.let_go("a", "b")
+    refused.stock = {group.batch_id: 1}
+    assert group.words(refused) == ["sold_out"]
+    too_many = holder.lock("c")
+    too_many.releases = ["nothing"]
+    assert group.words(too_many) == ["lock_limit"]
+    assert picture(group.ledger.store.database) == before
+
+
+def test_what_a_friend_holds_is_the_friends(group: Group, holder: Holder) -> None:
+    assert group.words(holder.lock("a", "b")) == ["done"]
+    friend = Holder(group)
+    friend.owner = holder.owner + "-friend"
+    assert group.words(friend.lock("a")) == ["done"]
+    assert (set(holder.held()), set(friend.held())) == ({"b"}, {"a"})

@@ -15,10 +15,11 @@ from psycopg.rows import dict_row
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.batch import Batch
+from ledger.benefit import Benefit
 from ledger.coupon import Coupon, Redemption
 from ledger.database import Database
 from ledger.errors import BatchNotFound, CouponNotFound, Refusal
-from ledger.terms import Benefit, ReturnPolicy, Terms
+from ledger.terms import ReturnPolicy, Terms
 from ledger.work import Work, fold
 from projections import checkpoints, queries
 from projections.moves import COUPON_EVENTS
@@ -27,8 +28,12 @@ from projections.runner import Runner
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 USERS = ["user-1", "user-2", "us\\er 3"]
 TERMS = Terms(
-    benefit=Benefit(kind="amount_off", value_minor=500),
+    benefit=Benefit(kind="cash_voucher", value_minor=500, leaves_balance=True),
     currency="EUR",
+    stacking_mode="stackable",
+    late_confirm="accept",
+    transferable=True,
+    shareable=True,
     return_policy=ReturnPolicy(
         order_cancelled="restore", merchant_refund="restore_with_grace", buyer_refund="keep_used", grace_days=9
     ),
@@ -51,9 +56,10 @@ class History:
 
     def step(self) -> None:
         """One command, most often a sensible one."""
-        self.now += timedelta(hours=self.random.choice([0, 0, 0, 1, 3, 12]))
+        self.now += timedelta(hours=self.random.choice([0, 0, 0, 0, 1, 3, 9]))
         usual = [self.claim, self.lock, self.confirm]
-        kind = self.random.choice([*usual, *usual, self.return_, self.expire, self.rest])
+        seldom = [self.hold, self.hold, self.return_, self.expire, self.give, self.rest, self.rest]
+        kind = self.random.choice([*usual, *usual, *seldom])
         work = kind()
         if work is not None:
             with suppress(Refusal):
@@ -68,23 +74,52 @@ class History:
         coupon = self._coupon()
         if coupon is None:
             return None
-        order, ttl = f"order-{self.random.randrange(4)}", self.random.choice([600, 7_200, 86_400])
-        return use_cases.lock(self._request(), order, user_id=coupon.user_id, coupon_ids=[coupon.key], ttl_seconds=ttl)
+        order, ttl = f"order-{self.random.randrange(4)}", self.random.choice([600, 7_200, 43_200])
+        user = self.random.choice([coupon.user_id, *coupon.shared_with])
+        return use_cases.lock(self._request(), order, user_id=user, coupon_ids=[coupon.key], ttl_seconds=ttl)
+
+    def hold(self) -> Work | None:
+        """Longer, by the order that holds it."""
+        coupon = self._coupon(self._live)
+        if coupon is None or coupon.order_id is None:
+            return None
+        ids = [coupon.key]
+        return use_cases.lock(
+            self._request(), coupon.order_id, user_id=coupon.user_id, coupon_ids=ids, ttl_seconds=86_400
+        )
 
     def confirm(self) -> Work | None:
         late = self.random.random() < 0.2
         coupon = self._coupon(lambda coupon: coupon.order_id is not None if late else self._live(coupon))
         if coupon is None or coupon.order_id is None:
             return None
-        redemption = Redemption(coupon_id=coupon.key, discount_minor=self.random.randrange(501))
+        left = 500 if coupon.balance_minor is None else coupon.balance_minor
+        redemption = Redemption(coupon_id=coupon.key, discount_minor=self.random.choice([left, left, left // 2, 100]))
         return use_cases.confirm(self._request(), coupon.order_id, [redemption])
 
     def return_(self) -> Work | None:
-        coupon = self._coupon(lambda coupon: coupon.redemption_id is not None)
-        if coupon is None or coupon.used_order_id is None:
+        coupon = self._coupon(lambda coupon: coupon.redemption_id is not None or bool(coupon.debits))
+        if coupon is None:
             return None
+        order = self.random.choice([id for id in (coupon.used_order_id, *coupon.debits) if id is not None])
         reason = self.random.choice(["order_cancelled", "merchant_refund", "buyer_refund"])
-        return use_cases.return_coupons(self._request(), coupon.used_order_id, coupon_ids=[coupon.key], reason=reason)
+        return use_cases.return_coupons(self._request(), order, coupon_ids=[coupon.key], reason=reason)
+
+    def give(self) -> Work | None:
+        """Given away, shared, or made to last longer."""
+        coupon = self._coupon(lambda coupon: coupon.state_at(self.now) in ("PENDING", "UNUSED"))
+        if coupon is None:
+            return None
+        friends = self.random.sample([user for user in USERS if user != coupon.user_id], self.random.randrange(3))
+        until = coupon.valid_until + timedelta(hours=5)
+        whose = {"user_id": coupon.user_id}
+        return self.random.choice(
+            [
+                lambda: use_cases.transfer(self._request(), coupon.key, **whose, to_user_id=self.random.choice(USERS)),
+                lambda: use_cases.share(self._request(), coupon.key, **whose, with_user_ids=friends),
+                lambda: use_cases.extend(self._request(), coupon.key, valid_until=until, reason="storm"),
+            ]
+        )()
 
     def expire(self) -> Work | None:
         coupon = self._coupon(lambda coupon: coupon.state_at(self.now) == "EXPIRED" and not coupon.expired)
@@ -134,6 +169,12 @@ def stored_state(coupon: Coupon) -> str:
     return "UNUSED" if coupon.lock_id is None else "LOCKED"
 
 
+def holder_of(coupon: Coupon) -> str | None:
+    """The friend who holds or used it."""
+    fact = {"LOCKED": coupon.locked, "USED": coupon.used}.get(stored_state(coupon))
+    return fact.holder_id if fact is not None and fact.holder_id != coupon.user_id else None
+
+
 def check_rows(history: History, database: Database) -> None:
     """Every row of coupon status and wallet is its aggregate, field by field."""
     with database.connect(row_factory=dict_row) as connection:
@@ -153,8 +194,10 @@ def check_rows(history: History, database: Database) -> None:
             "valid_from": coupon.valid_from,
             "valid_until": coupon.valid_until,
             "order_id": coupon.used_order_id or coupon.order_id,
+            "holder_id": holder_of(coupon),
             "lock_ends_at": coupon.lock_ends_at,
             "discount_minor": coupon.discount_minor,
+            "balance_minor": coupon.balance_minor,
             "version": coupon.version,
         }
         recorded = history.ledger.store.history(coupon.id)
@@ -173,7 +216,9 @@ def check_instant(history: History, database: Database, now: datetime) -> None:
         for user_id in USERS:
             listed = queries.wallet(connection, "merchant-1", user_id, now).coupons
             assert {row.coupon_id: row.state for row in listed} == {
-                coupon.key: coupon.state_at(now) for coupon in coupons if coupon.user_id == user_id
+                coupon.key: coupon.state_at(now)
+                for coupon in coupons
+                if user_id in (coupon.user_id, *coupon.shared_with)
             }
         for batch_id in history.batches:
             balance = queries.balance(connection, "merchant-1", batch_id, now)
@@ -202,7 +247,7 @@ def test_rows_equal_the_aggregates(ledger: Ledger, shop: Any, database: Database
 def test_answers_are_right_at_every_boundary(ledger: Ledger, shop: Any, database: Database) -> None:
     """The instants where a coupon's state changes by the clock, one microsecond before, at, and after."""
     history = History(ledger, shop, 11)
-    for _ in range(60):
+    for _ in range(120):
         history.step()
     Runner(database).catch_up()
     boundaries: set[datetime] = set()
@@ -234,14 +279,17 @@ def test_the_law_and_the_money_hold_after_every_event(ledger: Ledger, shop: Any,
                 batch_of[event.originator_id] = event.batch_id
             if batch_id := batch_of.get(event.originator_id):
                 seen[batch_id, event.TOPIC] += 1
-                seen[batch_id, "discount"] += getattr(event, "discount_minor", 0)
+                if recorded.event.TOPIC in ("coupon.used", "coupon.debited"):
+                    seen[batch_id, "discount"] += event.discount_minor
                 seen[batch_id, "given back"] += getattr(event, "returned_minor", 0)
+                seen[batch_id, "given back"] += getattr(event, "credited_minor", 0)
             for row in connection.execute("select * from batch_balance"):
                 states = [row[name] for name in ("unused", "locked", "used", "expired", "voided")]
                 assert row["issued"] == sum(states)
                 assert min(states) >= 0
                 assert row["issued"] == seen[row["batch_id"], "coupon.issued"]
-                assert row["returned"] == seen[row["batch_id"], "coupon.returned"]
+                returns = ("coupon.returned", "coupon.credited")
+                assert row["returned"] == sum(seen[row["batch_id"], topic] for topic in returns)
                 assert row["discount_minor"] == seen[row["batch_id"], "discount"]
                 assert row["returned_minor"] == seen[row["batch_id"], "given back"]
     assert seen.total() > 100

@@ -12,7 +12,9 @@ import pytest
 
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.commit import Unit, commit_group
 from ledger.database import Database
+from ledger.events import CouponShared
 from ledger.migrate import migrate
 from ledger.store import Store
 from projections import queries
@@ -35,7 +37,7 @@ def grown(database_url: str) -> Iterator[tuple[Database, dict[str, Any]]]:
         parameters = _grow(ledger)
         Runner(database).catch_up()
         connection.execute(f"set search_path to {SCHEMA}")
-        connection.execute("analyze events, coupon_status_v1, wallet_v1, batch_balance_v1")
+        connection.execute("analyze events, coupon_status_v2, wallet_v2, batch_balance_v2, shared_coupons_v1")
         yield database, parameters
         ledger.close()
         connection.execute(drop)
@@ -54,11 +56,33 @@ def _grow(ledger: Ledger) -> dict[str, Any]:
             ids = [row["coupon_id"]]
             work = use_cases.lock(shop.request(at=T0), "order-1", user_id=row["user_id"], coupon_ids=ids)
             ledger.do(work)
+        _share(ledger, issued[20:])
     return {
         "merchant_id": "merchant-1", "coupon_id": issued[0]["coupon_id"], "user_id": "user-7", "batch_id": batch_id,
         "now": T0 + DAY, "states": list(queries.STATES), "limit": 50, "after": "", "position": 1,
         "after_valid_until": T0, "after_lock_ends_at": T0, "after_coupon_id": "",
     }  # fmt: skip
+
+
+def _share(ledger: Ledger, coupons: list[dict[str, Any]]) -> None:
+    """Every one of these just issued coupons has two friends."""
+    events = [
+        CouponShared(
+            originator_id=f"coupon-{row['coupon_id']}",
+            originator_version=2,
+            merchant_id="merchant-1",
+            actor="test",
+            request_id="share",
+            occurred_at=T0,
+            batch_id=row["batch_id"],
+            user_id=row["user_id"],
+            with_user_ids=[f"friend-{number % 200}", f"friend-{number % 200 + 200}"],
+        )
+        for number, row in enumerate(coupons)
+    ]
+    with ledger.store.connection() as connection:
+        [verdict] = commit_group(ledger.store, connection, [Unit(events)])
+    assert verdict.word == "done"
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -70,13 +94,13 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "indexes"),
     [
-        ("coupon", {"coupon_status_v1_pkey"}),
-        ("wallet", {"wallet_v1_pkey"}),
-        ("due", {"coupon_status_v1_valid_until_coupon_id_idx"}),
-        ("ended_locks", {"coupon_status_v1_lock_ends_at_coupon_id_idx"}),
+        ("coupon", {"coupon_status_v2_pkey"}),
+        ("wallet", {"wallet_v2_pkey", "shared_coupons_v1_pkey", "coupon_status_v2_pkey"}),
+        ("due", {"coupon_status_v2_valid_until_coupon_id_idx"}),
+        ("ended_locks", {"coupon_status_v2_lock_ends_at_coupon_id_idx"}),
         (
             "balance",
-            {"coupon_status_v1_batch_id_valid_from_valid_until_idx", "coupon_status_v1_lock_ends_at_coupon_id_idx"},
+            {"coupon_status_v2_batch_id_valid_from_valid_until_idx", "coupon_status_v2_lock_ends_at_coupon_id_idx"},
         ),
     ],
 )
@@ -90,7 +114,7 @@ def test_a_question_uses_its_index(grown: tuple[Database, dict[str, Any]], name:
     nodes = list(_nodes(row[0][0]["Plan"]))
     assert {node["Index Name"] for node in nodes if "Index Name" in node} >= indexes
     scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
-    assert not scanned & {"coupon_status_v1", "wallet_v1", "events"}
+    assert not scanned & {"coupon_status_v2", "wallet_v2", "shared_coupons_v1", "events"}
     if name in ("due", "ended_locks"):
         assert not [node for node in nodes if node["Node Type"] == "Sort"], "the index gives the order"
         assert not [node for node in nodes if "Filter" in node], "the index gives the rows"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,11 @@ from ledger.errors import InvalidField
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.runner import Runner
+from tests.unit.specs import TERMS
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+TOGETHER = replace(TERMS, stacking_mode="stackable")
 
 
 @pytest.fixture
@@ -25,7 +28,8 @@ def coupons(shop: Any) -> list[str]:
     """Twenty coupons of user-1, by expiry, some of which expire together."""
     ids = []
     for days in (9, 5, 7, 3, 5):
-        batch_id = shop.batch(per_user_limit=None, valid_for_seconds=None, valid_from=T0, valid_until=T0 + days * DAY)
+        window = {"valid_from": T0, "valid_until": T0 + days * DAY}
+        batch_id = shop.batch(terms=TOGETHER, per_user_limit=None, valid_for_seconds=None, **window)
         work = use_cases.issue(shop.request(at=T0), batch_id, ["user-1"] * 4)
         ids += [(row["valid_until"], row["coupon_id"]) for row in shop.ledger.do(work).answer["coupons"]]
     return [id for _, id in sorted(ids)]

@@ -26,10 +26,10 @@ from projections.wallet import Wallet
 COUPONS = 30
 
 
-class WalletV2(Wallet):
+class NextWallet(Wallet):
     """A new version, with one column more."""
 
-    version = 2
+    version = Wallet.version + 1
     ddl = Wallet.ddl.replace("issued_at ", "note text not null default 'new', issued_at ")  # type: ignore[assignment]
 
 
@@ -69,7 +69,7 @@ def tables(database: Database) -> set[str]:
     with database.connect() as connection:
         found = connection.execute(
             "select relname from pg_class where relnamespace = current_schema()::regnamespace"
-            "   and relkind = 'r' and relname ~ '^(coupon_status|wallet|batch_balance)'"
+            "   and relkind = 'r' and relname ~ '^(coupon_status|wallet|batch_balance|shared_coupons)'"
         )
         return {name for (name,) in found}
 
@@ -110,7 +110,7 @@ def test_rebuilt_is_live_row_for_row(database: Database, batch_id: str, projecti
     rebuilt = rebuild(database, projection, lambda done, total: told.append((done, total)))
     assert (rebuilt.same, rebuilt.position, rebuilt.rows) == (True, head, len(before))
     assert rows(database, projection.name) == before
-    assert status(database, projection.name) == (1, head, "RUNNING")
+    assert status(database, projection.name) == (projection.version, head, "RUNNING")
     assert told[-1] == (head, head)
     assert tables(database) == {projection.table for projection in PROJECTIONS}
 
@@ -120,7 +120,7 @@ def test_a_row_that_somebody_changed_is_told_and_mended(database: Database, batc
     before = rows(database, "wallet")
     with owner(database) as connection:
         connection.execute(
-            "update wallet_v1 set discount_minor = 1 where coupon_id = (select min(coupon_id) from wallet)"
+            "update wallet_v2 set discount_minor = 1 where coupon_id = (select min(coupon_id) from wallet)"
         )
     assert rows(database, "wallet") != before
     assert rebuild(database, PROJECTIONS[1]).same is False
@@ -152,20 +152,20 @@ def test_a_new_version_takes_the_place_of_the_old(shop: Any, database: Database,
     """The old release's runner then leaves it alone, and the new one's goes on with it."""
     old = Runner(database)
     head = old.catch_up()
-    rebuilt = rebuild(database, WalletV2())
-    assert (rebuilt.same, rebuilt.version, rebuilt.position) == (None, 2, head)
-    assert status(database, "wallet") == (2, head, "RUNNING")
-    assert tables(database) == {"coupon_status_v1", "wallet_v2", "batch_balance_v1"}
+    rebuilt = rebuild(database, NextWallet())
+    assert (rebuilt.same, rebuilt.version, rebuilt.position) == (None, 3, head)
+    assert status(database, "wallet") == (3, head, "RUNNING")
+    assert tables(database) == {"coupon_status_v2", "wallet_v3", "batch_balance_v2", "shared_coupons_v1"}
     with database.connect() as connection:
         notes = connection.execute("select distinct note from wallet").fetchall()
     assert notes == [("new",)]
 
     shop.coupon("user-9", batch_id)
     newer = old.catch_up()
-    assert status(database, "wallet") == (2, head, "RUNNING")
-    assert status(database, "coupon_status") == (1, newer, "RUNNING")
-    Runner(database, [PROJECTIONS[0], WalletV2(), PROJECTIONS[2]]).catch_up()
-    assert status(database, "wallet") == (2, newer, "RUNNING")
+    assert status(database, "wallet") == (3, head, "RUNNING")
+    assert status(database, "coupon_status") == (2, newer, "RUNNING")
+    Runner(database, [PROJECTIONS[0], NextWallet(), PROJECTIONS[2]]).catch_up()
+    assert status(database, "wallet") == (3, newer, "RUNNING")
     assert len(rows(database, "wallet")) == COUPONS + 1
 
 
@@ -173,7 +173,7 @@ def test_a_faulted_projection_is_rebuilt_to_the_head(shop: Any, database: Databa
     runner = Runner(database)
     runner.catch_up()
     with owner(database) as connection:
-        connection.execute("delete from wallet_v1")
+        connection.execute("delete from wallet_v2")
     coupon_id = shop.coupon("user-9", batch_id)
     shop.ledger.do(use_cases.void(shop.request(), coupon_id, reason="mistake"))
     with database.connect() as connection:
@@ -182,7 +182,7 @@ def test_a_faulted_projection_is_rebuilt_to_the_head(shop: Any, database: Databa
     head = runner.catch_up()
     assert status(database, "wallet")[2] == "FAULTED"
     rebuild(database, PROJECTIONS[1])
-    assert status(database, "wallet") == (1, head, "RUNNING")
+    assert status(database, "wallet") == (2, head, "RUNNING")
     assert len(rows(database, "wallet")) == COUPONS + 1
 
 

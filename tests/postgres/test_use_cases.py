@@ -24,7 +24,7 @@ from ledger.errors import (
     UserLimitReached,
 )
 from ledger.events import BatchCreated, CouponIssued, Event
-from ledger.terms import Scope
+from ledger.scope import Scope
 from ledger.work import Receipt
 from tests.conftest import Shop
 from tests.postgres.tools import assert_guards_equal_events, at_once, picture, whole_log

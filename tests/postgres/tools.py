@@ -100,7 +100,7 @@ GUARDS_FROM_EVENTS = {
                          order by originator_version desc limit 1) q on true
           left join (select 'batch-' || (convert_from(state, 'utf8')::json->>'batch_id') as batch, count(*) as issued
                        from events where topic = 'coupon.issued' group by 1) i on i.batch = b.originator_id
-        except all select 'batch-' || batch_id, quantity, issued from batch_stock""",
+        except all select 'batch-' || batch_id, quantity, issued from batch_stock where batch_id not like ' %%'""",
     "user_quota": """
         select c.batch_id, c.user_id, c.issued
           from (select convert_from(state, 'utf8')::json->>'batch_id' as batch_id,
@@ -108,12 +108,16 @@ GUARDS_FROM_EVENTS = {
                   from events where topic = 'coupon.issued' group by 1, 2) c
           join events b on b.originator_id = 'batch-' || c.batch_id and b.originator_version = 1
          where convert_from(b.state, 'utf8')::json->>'per_user_limit' is not null
-        except all select batch_id, user_id, issued from user_quota""",
+        except all select batch_id, user_id, issued from user_quota
+                    where batch_id not like ' %%' and user_id not like ' %%'""",
 }
 
 
 def assert_guards_equal_events(database: Database) -> None:
-    """Compute the guards again from the log, both ways."""
+    """Compute the guards of stock and users again from the log, both ways.
+
+    Keys that begin with a space are of other limits: tests/postgres/test_limits.py counts those.
+    """
     with database.connect() as connection:
         for table, query in GUARDS_FROM_EVENTS.items():
             recomputed, stored = query.split("except all")

@@ -1,45 +1,89 @@
-"""What the ledger should answer: its rules again, said as plainly as can be, without events and without a store."""
+"""What the ledger should answer of offers and batches: its rules again, said as plainly as can be."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 
-STATE_REFUSALS = {
-    "PENDING": "coupon_not_started",
-    "LOCKED": "coupon_locked",
-    "USED": "coupon_used",
-    "EXPIRED": "coupon_expired",
-    "VOIDED": "coupon_void",
-}
-POLICIES = {
-    "as source 001 says": {"order_cancelled": "restore", "merchant_refund": "restore", "buyer_refund": "keep_used"},
-    "generous": {
-        "order_cancelled": "restore_with_grace",
-        "merchant_refund": "keep_used",
-        "buyer_refund": "restore_with_grace",
-    },
-}
+VALUE = 500
+"""What each coupon takes off at most, in minor units; what a voucher has on it."""
 GRACE = timedelta(days=1)
 LOCK_TTL = timedelta(seconds=30)
+SHANGHAI = timedelta(hours=8)
+"""Ahead of UTC, the whole year: the merchant's days begin at 16:00 UTC."""
 
 
 class Refused(Exception):
-    """The code of the refusal that is due."""
+    """The codes of the refusals that are due. Where several rules say no, the ledger may name any."""
+
+    def __init__(self, *codes: str) -> None:
+        super().__init__(*codes)
+        self.codes = set(codes)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Terms, as far as they decide what may be done with a coupon."""
+
+    returns: dict[str, str]
+    voucher: bool = False
+    alone: bool = False
+    late: bool = False
+    given_away: bool = False
+    shared: bool = False
+
+
+OFFERS = {
+    "strict": Offer(
+        {"order_cancelled": "restore", "merchant_refund": "restore", "buyer_refund": "keep_used"}, alone=True
+    ),
+    "generous": Offer(
+        {
+            "order_cancelled": "restore_with_grace",
+            "merchant_refund": "keep_used",
+            "buyer_refund": "restore_with_grace",
+        },
+        late=True,
+        given_away=True,
+        shared=True,
+    ),
+    "voucher": Offer(
+        {"order_cancelled": "restore", "merchant_refund": "restore_with_grace", "buyer_refund": "keep_used"},
+        voucher=True,
+        late=True,
+        shared=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most coupons, for everything that is counted."""
+
+    user: int | None = None
+    day: int | None = None
+    user_day: int | None = None
+    person: int | None = None
 
 
 @dataclass
 class BatchModel:
     id: str
-    policy: str
+    offer: Offer
     quantity: int
-    limit: int | None
+    limits: Limits
+    budget: int | None
     claim_until: datetime | None
     delay: timedelta
     lasting: timedelta
+    reviewed: bool
     stored: str = "DRAFT"
+    submitted_by: str = ""
     issued: Counter[str] = field(default_factory=Counter)
+    days: Counter[date] = field(default_factory=Counter)
+    user_days: Counter[tuple[date, str]] = field(default_factory=Counter)
+    persons: Counter[str] = field(default_factory=Counter)
 
     def state(self, now: datetime) -> str:
         over = self.claim_until is not None and now >= self.claim_until
@@ -50,104 +94,60 @@ class BatchModel:
             raise Refused("batch_state_conflict")
         self.stored = to
 
-    def change_quantity(self, now: datetime, expected: int, target: int) -> None:
-        if self.state(now) not in ("DRAFT", "RUNNING", "PAUSED"):
+    def submit(self, now: datetime, actor: str) -> None:
+        self.step(now, "IN_REVIEW", "DRAFT")
+        self.submitted_by = actor
+
+    def approve(self, now: datetime, actor: str) -> None:
+        if self.stored == "IN_REVIEW" and actor == self.submitted_by:
+            raise Refused("self_approval")
+        self.step(now, "APPROVED", "IN_REVIEW")
+
+    def start(self, now: datetime) -> None:
+        self.step(now, "RUNNING", *(["APPROVED"] if self.reviewed else ["DRAFT", "APPROVED"]))
+
+    def _check_open_to_change(self, now: datetime) -> None:
+        if self.state(now) not in ("DRAFT", "APPROVED", "RUNNING", "PAUSED"):
             raise Refused("batch_state_conflict")
+
+    def change_quantity(self, now: datetime, expected: int, target: int) -> None:
+        self._check_open_to_change(now)
         if expected != self.quantity or target < self.issued.total():
             raise Refused("quantity_conflict")
         self.quantity = target
 
-    def issue(self, now: datetime, user_ids: list[str]) -> None:
+    def change_budget(self, now: datetime, expected: int, target: int) -> None:
+        self._check_open_to_change(now)
+        if self.budget is None or expected != self.budget or target < self.issued.total() * VALUE:
+            raise Refused("budget_conflict")
+        self.budget = target
+
+    def issue(self, now: datetime, user_ids: list[str], person: str | None = None) -> None:
         if self.state(now) != "RUNNING":
             raise Refused("batch_not_open")
-        asked = Counter(user_ids)
-        if self.limit is not None and any(self.issued[user] + asked[user] > self.limit for user in asked):
-            raise Refused("user_limit_reached")
-        if self.issued.total() + len(user_ids) > self.quantity:
-            raise Refused("sold_out")
+        if self.limits.person is not None and person is None:
+            raise Refused("fact_required")
+        today, asked = (now + SHANGHAI).date(), Counter(user_ids)
+        number = self.issued.total() + len(user_ids)
+
+        def beyond(most: int | None, *counts: int) -> bool:
+            return most is not None and max(counts) > most
+
+        reasons = {
+            "user_limit_reached": beyond(self.limits.user, *(self.issued[user] + n for user, n in asked.items())),
+            "day_limit_reached": beyond(self.limits.day, self.days[today] + len(user_ids)),
+            "user_day_limit_reached": beyond(
+                self.limits.user_day, *(self.user_days[today, user] + n for user, n in asked.items())
+            ),
+            "person_limit_reached": beyond(self.limits.person, self.persons[person or ""] + len(user_ids)),
+            "sold_out": beyond(self.quantity, number),
+            "budget_spent": beyond(self.budget, number * VALUE),
+        }
+        if due := [code for code, says_no in reasons.items() if says_no]:
+            raise Refused(*due)
         self.issued += asked
-
-
-@dataclass
-class CouponModel:
-    id: str
-    batch: BatchModel
-    user_id: str
-    valid_from: datetime
-    valid_until: datetime
-    order: str | None = None
-    lock_ends: datetime | None = None
-    used_by: str | None = None
-    kept: bool = False
-    end: str = ""
-
-    def state(self, now: datetime) -> str:
-        if self.end == "VOIDED" or self.used_by is not None:
-            return self.end or "USED"
-        if not self.end and self.lock_ends is not None and now < self.lock_ends:
-            return "LOCKED"
-        if self.end or now >= self.valid_until:
-            return "EXPIRED"
-        return "PENDING" if now < self.valid_from else "UNUSED"
-
-    def lock(self, now: datetime, order: str, user_id: str) -> None:
-        if self.user_id != user_id:
-            raise Refused("not_owner")
-        state = self.state(now)
-        if state == "LOCKED" and self.order == order:
-            return
-        if state != "UNUSED":
-            raise Refused(STATE_REFUSALS[state])
-        self.order, self.lock_ends = order, now + LOCK_TTL
-
-    def hold(self, now: datetime, order: str) -> None:
-        """Refuse an order that has, or had last, no hold on the coupon."""
-        state = self.state(now)
-        if state in ("USED", "VOIDED"):
-            raise Refused(STATE_REFUSALS[state])
-        if self.order is None:
-            raise Refused("not_locked")
-        if self.order != order:
-            raise Refused("lock_mismatch")
-
-    def confirm(self, now: datetime, order: str) -> None:
-        if self.state(now) == "USED" and self.used_by == order:
-            return
-        self.hold(now, order)
-        if self.state(now) != "LOCKED":
-            raise Refused("lock_expired")
-        self.order, self.lock_ends, self.used_by, self.kept = None, None, order, False
-
-    def unlock(self, now: datetime, order: str) -> None:
-        self.hold(now, order)
-        self.order = self.lock_ends = None
-
-    def give_back(self, now: datetime, order: str, reason: str) -> None:
-        if self.end == "VOIDED":
-            raise Refused("coupon_void")
-        if self.used_by is None or self.kept:
-            raise Refused("not_used")
-        if self.used_by != order:
-            raise Refused("lock_mismatch")
-        rule = POLICIES[self.batch.policy][reason]
-        if rule == "keep_used":
-            self.kept = True
-            return
-        self.used_by = None
-        if rule == "restore_with_grace":
-            self.valid_until = max(self.valid_until, now + GRACE)
-
-    def void(self, now: datetime) -> None:
-        state = self.state(now)
-        if state in ("USED", "EXPIRED", "VOIDED"):
-            raise Refused(STATE_REFUSALS[state])
-        self.order, self.lock_ends, self.end = None, None, "VOIDED"
-
-    def expire(self, now: datetime) -> None:
-        if self.end or self.state(now) != "EXPIRED":
-            raise Refused("coupon_not_expired")
-        self.order, self.lock_ends, self.end = None, None, "EXPIRED"
-
-    def copy(self) -> CouponModel:
-        """The same now, for a command of several coupons that may yet be refused."""
-        return replace(self)
+        self.days[today] += len(user_ids)
+        for user, count in asked.items():
+            self.user_days[today, user] += count
+        if self.limits.person is not None:
+            self.persons[person or ""] += len(user_ids)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from ledger import errors, events, use_cases
+from ledger.audience import Audience, Facts
 from ledger.batch import BatchPlan
+from ledger.benefit import Benefit
 from tests.unit.specs import (
     BATCH,
+    DAY,
     INSTANT,
     MERCHANT,
     T0,
@@ -22,6 +26,14 @@ from tests.unit.specs import (
     created_template,
     running_batch,
 )
+
+
+@dataclass(frozen=True)
+class By(Fact):
+    """A fact of somebody else than the one who asks in the stories."""
+
+    def event(self, version: int) -> events.Event:
+        return replace(super().event(version), actor="somebody else")
 
 
 def on_batch(kind: type[events.Event], **payload: Any) -> Fact:
@@ -52,11 +64,42 @@ RESUME = ask(use_cases.resume_batch)
 STOP = ask(use_cases.stop_batch, reason="over")
 PLAN = BatchPlan(name="Batch", quantity=10, valid_for_seconds=60)
 
+SUBMITTED, APPROVED, REJECTED = (
+    Fact(kind, f"batch-{BATCH}", payload)
+    for kind, payload in (
+        (events.BatchSubmitted, {}),
+        (events.BatchApproved, {}),
+        (events.BatchRejected, {"reason": "too much"}),
+    )
+)
+SUBMITTED_BY_ANOTHER = By(events.BatchSubmitted, f"batch-{BATCH}")
+TO_APPROVE = [created_template(), created_batch(needs_approval=True)]
+SUBMIT = ask(use_cases.submit_batch)
+APPROVE = ask(use_cases.approve_batch)
+REJECT = ask(use_cases.reject_batch, reason="too much")
+
+REVERSED = replace(TERMS, min_spend_minor=100)
+REVERSED_FINDING = {
+    "code": "discount_above_threshold",
+    "severity": "refuse",
+    "field": "min_spend_minor",
+    "message": "an order of the minimum spend, 100, is free: 500 come off",
+}
+
 TEMPLATE_STORIES = [
     Story("it is created", [], Command(use_cases.create_template, {"name": "Five off", "terms": TERMS}),
           [Fact(events.TemplateCreated, "", {"name": "Five off", "terms": TERMS.to_payload()})], {"version": 1}),
     Story("it is created without a name", [], Command(use_cases.create_template, {"name": "", "terms": TERMS}),
           errors.InvalidField),
+    Story("threshold and amount are exchanged", [],
+          Command(use_cases.create_template, {"name": "Five off", "terms": REVERSED}), errors.RiskyTerms),
+    Story("threshold and amount are exchanged, knowingly", [],
+          Command(use_cases.create_template, {"name": "Five off", "terms": REVERSED, "accept_risk": True}),
+          [Fact(events.TemplateCreated, "")], {"version": 1, "warnings": [REVERSED_FINDING]}),
+    Story("it is revised to risky terms", [created_template()], revise(terms=REVERSED), errors.RiskyTerms,
+          facts={"findings": [REVERSED_FINDING]}),
+    Story("it is revised to risky terms, knowingly", [created_template()], revise(terms=REVERSED, accept_risk=True),
+          [Fact(events.TemplateRevised, f"template-{TEMPLATE}")], {"warnings": [REVERSED_FINDING]}),
     Story("it is revised", [created_template()], revise(),
           [Fact(events.TemplateRevised, f"template-{TEMPLATE}", {"name": "Six off", "terms": TERMS.to_payload()})],
           {"template_id": TEMPLATE, "version": 2}),
@@ -92,6 +135,19 @@ def planned(template_version: int) -> Fact:
     return Fact(events.BatchCreated, "", PLANNED | {"template_version": template_version})
 
 
+LIMITED: dict[str, Any] = {
+    "per_day_limit": 3,
+    "per_user_day_limit": 2,
+    "per_person_limit": 1,
+    "budget_minor": 5_000,
+    "audience": Audience(tiers=("gold",)),
+    "time_zone": "Asia/Shanghai",
+    "ends_at_day_close": True,
+    "needs_approval": True,
+}
+STATED = replace(TERMS, benefit=Benefit(kind="order_stated"))
+CAPPED = replace(TERMS, benefit=Benefit(kind="percent_off", percent_permyriad=1_000, max_discount_minor=100))
+PAST = replace(PLAN, claim_until=T0)
 REVISED = [created_template(), created_template(kind=events.TemplateRevised)]
 PLAN_STORIES = [
     Story("on the newest version of the template", REVISED, plan_on(), [planned(2)], {"state": "DRAFT", "version": 1}),
@@ -99,12 +155,35 @@ PLAN_STORIES = [
     Story("on another merchant's template", REVISED,
           Command(use_cases.create_batch, plan_on().arguments, merchant_id="merchant-2"), errors.TemplateNotFound),
     Story("no such template", [], plan_on(), errors.TemplateNotFound),
+    Story("with every limit", [created_template()], plan_on(replace(PLAN, **LIMITED)),
+          [Fact(events.BatchCreated, "", {**LIMITED, "audience": {"tiers": ["gold"]}})],
+          {"budget_minor": 5_000, "warnings": []}),
+    Story("with a budget on a benefit of unknown worth", [created_template(STATED)],
+          plan_on(replace(PLAN, budget_minor=5_000)), errors.InvalidField, facts={"field": "budget_minor"}),
+    Story("with a budget on a benefit whose worth is capped", [created_template(CAPPED)],
+          plan_on(replace(PLAN, budget_minor=5_000)), [Fact(events.BatchCreated, "", {"budget_minor": 5_000})]),
+    Story("with a window of the past", [created_template()], plan_on(PAST), errors.RiskyTerms),
+    Story("with a window of the past, knowingly", [created_template()], plan_on(PAST, accept_risk=True),
+          [Fact(events.BatchCreated, "", {"claim_until": T0})]),
+    Story("on terms that are risky", [created_template(REVERSED)], plan_on(), errors.RiskyTerms),
     Story("no such version", [created_template()], plan_on(template_version=2), errors.InvalidField),
     Story("versions count from 1", [created_template()], plan_on(template_version=0), errors.InvalidField),
 ]  # fmt: skip
 
 STEP_STORIES = [
     Story("a draft starts", DRAFT, START, [STARTED], {"state": "RUNNING", "version": 2, "quantity": 10}),
+    Story("a draft that needs approval starts", TO_APPROVE, START, errors.BatchStateConflict,
+          facts={"state": "DRAFT"}),
+    Story("a batch in review starts", [*TO_APPROVE, SUBMITTED], START, errors.BatchStateConflict,
+          facts={"state": "IN_REVIEW"}),
+    Story("an approved batch starts", [*TO_APPROVE, SUBMITTED, APPROVED], START, [STARTED], {"state": "RUNNING"}),
+    Story("an approved batch that did not need it starts", [*DRAFT, SUBMITTED, APPROVED], START, [STARTED]),
+    Story("a draft that did not need approval, in review, starts", [*DRAFT, SUBMITTED], START,
+          errors.BatchStateConflict),
+    Story("a rejected batch starts", [*TO_APPROVE, SUBMITTED, REJECTED], START, errors.BatchStateConflict),
+    Story("a batch in review stops", [*TO_APPROVE, SUBMITTED], STOP, [on_batch(events.BatchStopped)]),
+    Story("an approved batch stops", [*TO_APPROVE, SUBMITTED, APPROVED], STOP, [on_batch(events.BatchStopped)]),
+    Story("an approved batch pauses", [*TO_APPROVE, SUBMITTED, APPROVED], PAUSE, errors.BatchStateConflict),
     Story("a running batch starts", RUNNING, START, errors.BatchStateConflict, facts={"state": "RUNNING"}),
     Story("a paused batch starts", PAUSED, START, errors.BatchStateConflict),
     Story("a stopped batch starts", STOPPED, START, errors.BatchStateConflict),
@@ -146,7 +225,66 @@ def changed(before: int, quantity: int) -> Fact:
     return on_batch(events.BatchQuantityChanged, quantity_before=before, quantity=quantity)
 
 
+REVIEW_STORIES = [
+    Story("a draft is submitted", TO_APPROVE, SUBMIT, [SUBMITTED], {"state": "IN_REVIEW", "version": 2}),
+    Story("a draft that needs no approval is submitted", DRAFT, SUBMIT, [SUBMITTED]),
+    Story("it is submitted twice", [*TO_APPROVE, SUBMITTED], SUBMIT, errors.BatchStateConflict),
+    Story("a running batch is submitted", RUNNING, SUBMIT, errors.BatchStateConflict),
+    Story("an unknown batch is submitted", [], SUBMIT, errors.BatchNotFound),
+    Story("a second person approves", [*TO_APPROVE, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED],
+          {"state": "APPROVED", "version": 3}),
+    Story("who submitted it approves", [*TO_APPROVE, SUBMITTED], APPROVE, errors.SelfApproval),
+    Story("who submitted it again after another's rejection approves",
+          [*TO_APPROVE, SUBMITTED_BY_ANOTHER, REJECTED, SUBMITTED], APPROVE, errors.SelfApproval),
+    Story("who submitted it first approves what another submitted again",
+          [*TO_APPROVE, SUBMITTED, REJECTED, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED]),
+    Story("a draft is approved", TO_APPROVE, APPROVE, errors.BatchStateConflict),
+    Story("it is approved twice", [*TO_APPROVE, SUBMITTED_BY_ANOTHER, APPROVED], APPROVE, errors.BatchStateConflict),
+    Story("it is approved at a version that another saw", [*TO_APPROVE, SUBMITTED_BY_ANOTHER],
+          ask(use_cases.approve_batch, expected_version=1), errors.VersionConflict),
+    Story("it is sent back", [*TO_APPROVE, SUBMITTED_BY_ANOTHER], REJECT, [REJECTED], {"state": "DRAFT"}),
+    Story("it is withdrawn", [*TO_APPROVE, SUBMITTED], REJECT, [REJECTED], {"state": "DRAFT"}),
+    Story("a draft is sent back", TO_APPROVE, REJECT, errors.BatchStateConflict),
+    Story("an approved batch is sent back", [*TO_APPROVE, SUBMITTED, APPROVED], REJECT, errors.BatchStateConflict),
+    Story("a rejection needs a reason", [*TO_APPROVE, SUBMITTED], ask(use_cases.reject_batch, reason=""),
+          errors.InvalidField),
+    Story("a rejected batch is submitted again", [*TO_APPROVE, SUBMITTED, REJECTED], SUBMIT, [SUBMITTED]),
+    Story("an approved batch issues nothing yet", [*TO_APPROVE, SUBMITTED, APPROVED],
+          ask(use_cases.claim, user_id="a"), errors.BatchNotOpen, facts={"state": "APPROVED"}),
+]  # fmt: skip
+
+
+def budget(expected: Any, target: Any, at: datetime = T0) -> Command:
+    return ask(use_cases.change_budget, at, expected_minor=expected, target_minor=target)
+
+
+def budgeted(before: int, after_it: int) -> Fact:
+    return on_batch(events.BatchBudgetChanged, budget_before_minor=before, budget_minor=after_it)
+
+
+WITH_BUDGET = running_batch(budget_minor=1_000)
+BUDGET_STORIES = [
+    Story("it grows", WITH_BUDGET, budget(1_000, 2_000), [budgeted(1_000, 2_000)], {"budget_minor": 2_000}),
+    Story("it shrinks", WITH_BUDGET, budget(1_000, 1), [budgeted(1_000, 1)], {"budget_minor": 1}),
+    Story("in a draft", WITH_BUDGET[:2], budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
+    Story("in review", [*WITH_BUDGET[:2], SUBMITTED], budget(1_000, 2_000), errors.BatchStateConflict),
+    Story("after the stop", [*WITH_BUDGET, on_batch(events.BatchStopped, reason="over")], budget(1_000, 2_000),
+          errors.BatchStateConflict),
+    Story("from another budget", WITH_BUDGET, budget(999, 2_000), errors.BudgetConflict,
+          facts={"expected_minor": 999, "budget_minor": 1_000}),
+    Story("after another change", [*WITH_BUDGET, budgeted(1_000, 2_000)], budget(1_000, 3_000), errors.BudgetConflict),
+    Story("twice", [*WITH_BUDGET, budgeted(1_000, 2_000)], budget(2_000, 3_000), [budgeted(2_000, 3_000)]),
+    Story("of a batch without one", RUNNING, budget(1_000, 2_000), errors.BudgetConflict, facts={"budget_minor": None}),
+    Story("to none", WITH_BUDGET, budget(1_000, 0), errors.InvalidField),
+    Story("to the most", WITH_BUDGET, budget(1_000, 10**15), [budgeted(1_000, 10**15)]),
+    Story("above the most", WITH_BUDGET, budget(1_000, 10**15 + 1), errors.InvalidField),
+    Story("to no whole number", WITH_BUDGET, budget(1_000, 1.5), errors.InvalidField),
+    Story("of an unknown batch", [], budget(1_000, 2_000), errors.BatchNotFound),
+]  # fmt: skip
+
 QUANTITY_STORIES = [
+    Story("in review", [*DRAFT, SUBMITTED], change(10, 20), errors.BatchStateConflict),
+    Story("once approved", [*DRAFT, SUBMITTED, APPROVED], change(10, 20), [changed(10, 20)]),
     Story("it grows", RUNNING, change(10, 20), [changed(10, 20)], {"quantity": 20}),
     Story("it shrinks", RUNNING, change(10, 1), [changed(10, 1)], {"quantity": 1}),
     Story("in a draft", DRAFT, change(10, 20), [changed(10, 20)]),
@@ -172,6 +310,10 @@ def claim(at: datetime = T0, **arguments: Any) -> Command:
 FIXED = {"valid_from": after(5), "valid_until": after(6), "valid_for_seconds": None}
 BOTH = {"valid_from": after(5), "valid_until": after(7), "valid_for_seconds": 86_400}
 
+CLOSING = {"ends_at_day_close": True, "time_zone": "Asia/Shanghai"}
+CLOSE_THERE = datetime(2026, 1, 11, 16, tzinfo=UTC)
+"""The close of January 11 in Shanghai, where ten days after ``T0`` it is eight in the morning."""
+
 # What a claim at a moment gives: the coupon's validity, or a refusal.
 CLAIMS: list[tuple[str, list[Fact], datetime, Any]] = [
     ("relative validity", running_batch(), after(1), (after(1), after(11))),
@@ -187,6 +329,16 @@ CLAIMS: list[tuple[str, list[Fact], datetime, Any]] = [
     ("relative within fixed: over", running_batch(**BOTH), after(7), errors.BatchNotOpen),
     ("a delay past the fixed end", running_batch(**BOTH | {"valid_delay_seconds": 7 * 86_400}), T0,
      errors.BatchNotOpen),
+    ("relative validity to the close of the day", running_batch(**CLOSING), T0, (T0, CLOSE_THERE)),
+    ("the last instant that closes with that day", running_batch(**CLOSING), after(seconds=16 * 3_600),
+     (after(seconds=16 * 3_600), CLOSE_THERE)),
+    ("the first instant that closes a day later", running_batch(**CLOSING), after(seconds=16 * 3_600, microseconds=1),
+     (after(seconds=16 * 3_600, microseconds=1), CLOSE_THERE + DAY)),
+    ("a fixed end to the close of its day", running_batch(**CLOSING, valid_until=after(3), valid_for_seconds=None), T0,
+     (T0, datetime(2026, 1, 4, 16, tzinfo=UTC))),
+    ("after a fixed end, before the close of its day",
+     running_batch(**CLOSING, valid_until=after(3), valid_for_seconds=None), after(3.5),
+     (after(3.5), datetime(2026, 1, 4, 16, tzinfo=UTC))),
     ("an instant before the claim window", WINDOWED, after(1) - INSTANT, errors.BatchNotOpen),
     ("the window's first instant", WINDOWED, after(1), (after(1), after(11))),
     ("the window's last instant", WINDOWED, after(2) - INSTANT, (after(2) - INSTANT, after(12) - INSTANT)),
@@ -227,6 +379,68 @@ CLAIM_STORIES = [
 ]  # fmt: skip
 
 
+def for_audience(**audience: Any) -> list[Fact]:
+    return running_batch(audience=Audience(**audience).to_payload())
+
+
+def known(**facts: Any) -> Command:
+    return claim(facts=Facts(**facts))
+
+
+def decided_on(**facts: Any) -> list[Fact]:
+    return [Fact(events.CouponIssued, "", {"facts": facts})]
+
+
+POINTS = replace(TERMS, points_price=300)
+FOR_POINTS = [created_template(POINTS), *RUNNING[1:]]
+AUDIENCE_STORIES = [
+    Story("everybody; what nobody asked for is not kept", RUNNING,
+          known(person="p", newcomer=True, tier="gold", points=1, tags=("vip",)), decided_on()),
+    Story("a named user", for_audience(users=("user-1", "user-2")), claim(), decided_on()),
+    Story("a user who is not named", for_audience(users=("user-2",)), claim(), errors.NotInAudience,
+          facts={"condition": "users"}),
+    Story("a newcomer", for_audience(newcomers=True), known(newcomer=True, tier="gold"), decided_on(newcomer=True)),
+    Story("no newcomer", for_audience(newcomers=True), known(newcomer=False), errors.NotInAudience),
+    Story("who may be a newcomer", for_audience(newcomers=True), claim(), errors.FactRequired,
+          facts={"fact": "newcomer"}),
+    Story("a member of the tier", for_audience(tiers=("gold", "silver")), known(tier="silver"),
+          decided_on(tier="silver")),
+    Story("a member of another tier", for_audience(tiers=("gold",)), known(tier="iron"), errors.NotInAudience),
+    Story("a member of an unknown tier", for_audience(tiers=("gold",)), claim(), errors.FactRequired),
+    Story("enough points", for_audience(min_points=3_000), known(points=3_000), decided_on(points=3_000)),
+    Story("a point too few", for_audience(min_points=3_000), known(points=2_999), errors.NotInAudience),
+    Story("points unknown", for_audience(min_points=1), claim(), errors.FactRequired, facts={"fact": "points"}),
+    Story("one of the tags", for_audience(tags=("vip", "press")), known(tags=("a", "vip")),
+          decided_on(tags=["a", "vip"])),
+    Story("no tag of them", for_audience(tags=("vip",)), known(tags=()), errors.NotInAudience),
+    Story("every condition counts", for_audience(tiers=("gold",), tags=("vip",)), known(tier="gold", tags=("a",)),
+          errors.NotInAudience, facts={"condition": "tags"}),
+    Story("every named user of an issue counts", for_audience(users=("a",)),
+          ask(use_cases.issue, user_ids=["a", "b"]), errors.NotInAudience),
+    Story("a person where the batch counts persons", running_batch(per_person_limit=1), known(person="p", tier="gold"),
+          decided_on(person="p")),
+    Story("nobody knows the person", running_batch(per_person_limit=1), claim(), errors.FactRequired,
+          facts={"fact": "person"}),
+    Story("a person's key with space around it", RUNNING, known(person=" p"), errors.InvalidField),
+    Story("facts with two users", RUNNING, ask(use_cases.issue, user_ids=["a", "b"], facts=Facts(newcomer=True)),
+          errors.InvalidField, facts={"field": "facts"}),
+    Story("facts with one user", for_audience(newcomers=True),
+          ask(use_cases.issue, user_ids=["a"], facts=Facts(newcomer=True)), decided_on(newcomer=True)),
+    Story("facts by message", for_audience(newcomers=True),
+          ask(use_cases.issue_by_message, user_id="a", channel="c", facts=Facts(newcomer=True)),
+          decided_on(newcomer=True)),
+    Story("for points", FOR_POINTS, claim(points_receipt="receipt-~"), decided_on(points_receipt="receipt-~")),
+    Story("for points without a receipt", FOR_POINTS, claim(), errors.FactRequired,
+          facts={"field": "points_receipt"}),
+    Story("for points, two coupons and one receipt", FOR_POINTS,
+          ask(use_cases.issue, user_ids=["a", "b"], points_receipt="r"), errors.InvalidField),
+    Story("for points, two coupons and no receipt", FOR_POINTS, ask(use_cases.issue, user_ids=["a", "b"]),
+          errors.FactRequired),
+    Story("a receipt of two lines", FOR_POINTS, claim(points_receipt="a\nb"), errors.InvalidField),
+    Story("a receipt where none is asked for", RUNNING, claim(points_receipt="r"), decided_on()),
+]  # fmt: skip
+
+
 def issue(*user_ids: str, **arguments: Any) -> Command:
     return ask(use_cases.issue, user_ids=list(user_ids), **arguments)
 
@@ -252,7 +466,10 @@ BATCH_STORIES = {
     "template": TEMPLATE_STORIES,
     "plan": PLAN_STORIES,
     "step": STEP_STORIES,
+    "review": REVIEW_STORIES,
     "quantity": QUANTITY_STORIES,
+    "budget": BUDGET_STORIES,
+    "audience": AUDIENCE_STORIES,
     "claim": CLAIM_STORIES,
     "issue": ISSUE_STORIES,
 }

@@ -11,7 +11,7 @@ from ledger import commit
 from ledger.commit import Unit, independent
 from ledger.request import Request
 from ledger.store import _is_lost
-from tests.unit.specs import issued
+from tests.unit.specs import after, issued
 
 A, B = issued(coupon="a").event(1), issued(coupon="b").event(1)
 
@@ -66,3 +66,13 @@ def test_only_a_server_that_answered_says_that_nothing_was_written(
     error: psycopg.OperationalError, nothing: bool
 ) -> None:
     assert _is_lost(error) is not nothing
+
+
+def test_a_hold_that_its_unit_lets_go_again_is_not_held_at_its_end() -> None:
+    owner = ("m t u", after(1), 2)
+    unit = Unit([A], holds={"a": owner, "b": owner}, releases=["b", "c"])
+    lock = {"coupon_id": "a", "owner": "m t u", "ends_at": "2026-01-02T00:00:00+00:00", "most": 2}
+    assert commit._held(unit) == {"locks": [lock], "touched": ["a", "b", "b", "c"]}
+    assert commit._whole([Unit([B]), unit])[1]["holds"] == [commit._held(unit)]
+    assert commit._by_unit([Unit([B]), unit])["holds"] == [commit._held(unit) | {"unit": 2}]
+    assert "holds" not in commit._whole([Unit([B])])[1]

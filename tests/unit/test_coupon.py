@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import pytest
 
 from ledger.coupon import Coupon, Redemption
-from ledger.errors import CouponNotFound, InvalidField
+from ledger.errors import CouponExpired, CouponNotFound, InvalidField
+from ledger.events import CouponLocked, CouponUnlocked, Event
 from ledger.request import Request
 from ledger.work import fold
-from tests.unit.coupon_stories import (
-    COUPON_STORIES,
+from tests.unit.coupon_facts import (
     FRESH,
     GRACE,
     HELD,
     LOCK_END,
+    PRICED,
     USED,
     VALID_END,
     hold,
@@ -21,6 +25,7 @@ from tests.unit.coupon_stories import (
     use,
     with_terms,
 )
+from tests.unit.coupon_stories import COUPON_STORIES
 from tests.unit.specs import COUPON, INSTANT, T0, TERMS, Fact, MemoryBackend, Story, after, bind, issued, numbered
 
 STORIES = [
@@ -77,13 +82,16 @@ def test_a_coupon_that_was_never_issued_refuses_everything() -> None:
         lambda: coupon.return_(request, T0, TERMS, order_id="o", reason="order_cancelled"),
         lambda: coupon.void(request, T0, reason="r"),
         lambda: coupon.expire(request, T0),
+        lambda: coupon.extend(request, T0, valid_until=after(1), reason="r"),
+        lambda: coupon.transfer(request, T0, TERMS, user_id="u", to_user_id="v"),
+        lambda: coupon.share(request, T0, TERMS, user_id="u", with_user_ids=["v"]),
     ):
         with pytest.raises(CouponNotFound):
             step()
     assert coupon.collect_events() == []
 
 
-@pytest.mark.parametrize("discount", [-1, 10**12, 1.0, True, "5", None])
+@pytest.mark.parametrize("discount", [-1, 10**12, 1.0, True, "5"])
 def test_a_discount_is_whole_and_bounded(discount: object) -> None:
     with pytest.raises(InvalidField):
         Redemption(coupon_id="c", discount_minor=discount)  # type: ignore[arg-type]
@@ -97,6 +105,62 @@ def test_an_allocation_sums_to_the_discount_in_whole_parts(parts: list[object]) 
     allocation = [{"line_id": str(n), "discount_minor": part} if part != {} else {} for n, part in enumerate(parts)]
     with pytest.raises(InvalidField):
         Redemption(coupon_id="c", discount_minor=500, allocation=allocation)
+
+
+def test_an_allocation_needs_its_discount() -> None:
+    with pytest.raises(InvalidField):
+        Redemption(coupon_id="c", discount_minor=None, allocation=[{"line_id": "1", "discount_minor": 1}])
+
+
+FOUND = [{"line_id": "1", "product_id": "tea", "discount_minor": 450}]
+LESS = [{"line_id": "1", "product_id": "tea", "discount_minor": 400}]
+
+
+def lock_again(at: datetime, discount: int, allocation: list[dict[str, Any]]) -> list[Event]:
+    """What comes of the order locking once more what the ledger found to be worth 450."""
+    coupon = coupon_after(*FRESH, PRICED)
+    coupon.lock(
+        Request("merchant-1", "test", "request-2"),
+        at,
+        TERMS,
+        order_id="order-1",
+        user_id="user-1",
+        ttl_seconds=None,
+        order_total_minor=4_000,
+        quote_digest=None,
+        discount_minor=discount,
+        allocation=allocation,
+    )
+    return coupon.collect_events()
+
+
+def test_the_same_finding_for_the_same_order_keeps_the_lock() -> None:
+    assert lock_again(T0, 450, FOUND) == []
+
+
+def test_another_finding_for_the_same_order_is_another_lock() -> None:
+    ended, begun = lock_again(after(seconds=60), 400, LESS)
+    assert isinstance(ended, CouponUnlocked) and isinstance(begun, CouponLocked)
+    assert (ended.reason, ended.lock_id, ended.occurred_at) == ("locked_again", "lock-order-1", after(seconds=60))
+    assert (begun.discount_minor, begun.allocation, begun.order_id) == (400, LESS, "order-1")
+    assert begun.lock_id != "lock-order-1"
+
+
+def test_another_finding_after_the_end_of_validity_is_none() -> None:
+    coupon = coupon_after(*FRESH, hold(ends=after(11)))
+    with pytest.raises(CouponExpired):
+        coupon.lock(
+            Request("merchant-1", "test", "request-2"),
+            VALID_END,
+            TERMS,
+            order_id="order-1",
+            user_id="user-1",
+            ttl_seconds=None,
+            order_total_minor=None,
+            quote_digest=None,
+            discount_minor=1,
+        )
+    assert coupon.collect_events() == []
 
 
 def test_a_redemption_and_its_allocation_at_their_bounds() -> None:

@@ -24,6 +24,11 @@ LIFE: dict[str, dict[str, Any]] = {
         "coupon_ids": ["c-1", "c-2"],
         "order_total_minor": 2_000,
         "lines": [{"line_id": "1", "product_id": "apple", "amount_minor": 2_000}],
+        "basket": {
+            "lines": [{"line_id": "1", "product_id": "apple", "quantity": 4, "unit_price_minor": 500}],
+            "currency": "EUR",
+        },
+        "quote_digest": "a1",
     },
     "order.paid.v1": {
         "order_id": "o-1",
@@ -32,13 +37,23 @@ LIFE: dict[str, dict[str, Any]] = {
                 "coupon_id": "c-1",
                 "discount_minor": 500,
                 "allocation": [{"line_id": "1", "product_id": "apple", "discount_minor": 500}],
-            }
+            },
+            {"coupon_id": "c-2"},
         ],
+        "channel": "in_store",
     },
     "order.cancelled.v1": {"order_id": "o-1", "coupon_ids": ["c-1"]},
     "order.closed.v1": {"order_id": "o-1", "coupon_ids": ["c-1"]},
     "order.payment_timeout.v1": {"order_id": "o-1", "coupon_ids": ["c-1"]},
-    "order.refunded.v1": {"order_id": "o-1", "coupon_ids": ["c-1"], "reason": "buyer_refund"},
+    "order.refunded.v1": {
+        "order_id": "o-1",
+        "coupon_ids": ["c-1"],
+        "reason": "buyer_refund",
+        "lines": [{"line_id": "1", "discount_minor": 250}, {"line_id": "2"}],
+    },
+    "member.registered.v1": {"user_id": "u-1", "facts": {"newcomer": True, "points": 5, "tags": ["student"]}},
+    "member.referred.v1": {"user_id": "u-1", "referrer_id": "u-2", "referrer_facts": {"person": "p-2"}},
+    "member.tier_changed.v1": {"user_id": "u-1", "tier": "gold"},
 }
 """A payload of each type, without the merchant."""
 

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from ledger.events import CouponExpired, CouponIssued, CouponLocked, CouponReturned, CouponUsed, Recorded
+from ledger.events import (
+    CouponCredited,
+    CouponDebited,
+    CouponExpired,
+    CouponExtended,
+    CouponIssued,
+    CouponLocked,
+    CouponLockExtended,
+    CouponReturned,
+    CouponShared,
+    CouponTransferred,
+    CouponUsed,
+    Recorded,
+)
 from projections.bulk import joined
 from projections.moves import moves_of
 
@@ -22,23 +35,47 @@ COMMON: dict[str, Any] = {
 def issued() -> CouponIssued:
     return CouponIssued(
         **COMMON, originator_version=1, template_id="t", template_version=1, channel="claim",
-        valid_from=T0, valid_until=T1,
+        valid_from=T0, valid_until=T1, facts={},
     )  # fmt: skip
 
 
-def locked(version: int) -> CouponLocked:
+def locked(version: int, holder_id: str = "u") -> CouponLocked:
     return CouponLocked(
         **COMMON, originator_version=version, order_id="o", lock_id="l", lock_ends_at=T1, order_total_minor=None,
-        quote_digest=None,
+        quote_digest=None, holder_id=holder_id, discount_minor=None, allocation=[],
     )  # fmt: skip
 
 
-def used(version: int) -> CouponUsed:
-    return CouponUsed(
-        **COMMON, originator_version=version, order_id="o", lock_id="l", redemption_id="x", currency="EUR",
-        discount_minor=300, merchant_funded_minor=300, platform_funded_minor=0, order_total_minor=None,
-        paid_minor=None, allocation=[],
+SPENDING: dict[str, Any] = {
+    "order_id": "o", "lock_id": "l", "redemption_id": "x", "currency": "EUR", "discount_minor": 300,
+    "merchant_funded_minor": 300, "platform_funded_minor": 0, "order_total_minor": None, "paid_minor": None,
+    "allocation": [], "channel": "online", "late": False,
+}  # fmt: skip
+
+
+def used(version: int, holder_id: str = "u") -> CouponUsed:
+    return CouponUsed(**COMMON, **SPENDING, originator_version=version, holder_id=holder_id)
+
+
+def debited(version: int, balance_minor: int) -> CouponDebited:
+    return CouponDebited(**COMMON, **SPENDING, originator_version=version, holder_id="u", balance_minor=balance_minor)
+
+
+def credited(version: int, balance_minor: int) -> CouponCredited:
+    return CouponCredited(
+        **COMMON, originator_version=version, order_id="o", redemption_id="x", reason="order_cancelled",
+        credited_minor=300, balance_minor=balance_minor,
     )  # fmt: skip
+
+
+def transferred(version: int, user_id: str, to_user_id: str) -> CouponTransferred:
+    return CouponTransferred(**COMMON | {"user_id": user_id}, originator_version=version, to_user_id=to_user_id)
+
+
+def lock_extended(version: int, hours: int) -> CouponLockExtended:
+    return CouponLockExtended(
+        **COMMON, originator_version=version, order_id="o", lock_id="l", lock_ends_at=T1 + timedelta(hours=hours)
+    )
 
 
 def returned(version: int, *, restored: bool) -> CouponReturned:
@@ -73,6 +110,46 @@ def test_a_return_that_restores_leaves_nothing_of_the_use() -> None:
     assert (move.state, move.order_id, move.redemption_id, move.discount_minor) == ("UNUSED", None, None, 0)
     assert move.issued is None
     assert move.first_version == 3
+
+
+def test_a_longer_hold_alone_moves_only_its_end() -> None:
+    move = moved(lock_extended(3, 1), lock_extended(4, 2))
+    assert (move.state, move.order_id, move.lock_id) == (None, None, None)
+    assert move.lock_ends_at == T1 + timedelta(hours=2)
+    move = moved(locked(2), lock_extended(3, 1))
+    assert (move.state, move.lock_id, move.lock_ends_at) == ("LOCKED", "l", T1 + timedelta(hours=1))
+    assert moved(lock_extended(3, 1), used(4)).lock_ends_at is None
+
+
+def test_a_voucher_keeps_its_last_balance() -> None:
+    move = moved(debited(3, 200), credited(4, 500))
+    assert (move.state, move.order_id, move.discount_minor, move.balance_minor) == ("UNUSED", None, 0, 500)
+    alone = moved(credited(7, 0))
+    assert (alone.state, alone.balance_minor) == (None, 0)
+    assert moved(used(3)).balance_minor is None
+
+
+def test_a_coupon_is_known_by_its_first_owner_and_goes_to_the_last() -> None:
+    move = moved(issued(), transferred(2, "u", "v"), transferred(3, "v", "w"))
+    assert (move.user_id, move.to_user_id, move.state) == ("u", "w", "UNUSED")
+    move = moved(transferred(5, "v", "w"), transferred(6, "w", "v"))
+    assert (move.user_id, move.to_user_id, move.state) == ("v", "v", None)
+
+
+def test_only_a_friend_is_named_as_the_holder() -> None:
+    assert moved(locked(2)).holder_id is None
+    assert moved(locked(2, "friend")).holder_id == "friend"
+    assert moved(locked(2, "friend"), used(3, "friend")).holder_id == "friend"
+    assert moved(used(3, "friend"), returned(4, restored=True)).holder_id is None
+
+
+def test_sharing_and_a_longer_validity_change_no_state() -> None:
+    shared = CouponShared(**COMMON, originator_version=2, with_user_ids=["v"])
+    longer = CouponExtended(
+        **COMMON, originator_version=3, valid_until_before=T1, valid_until=T1 + timedelta(days=1), reason="storm"
+    )
+    move = moved(shared, longer)
+    assert (move.state, move.valid_until, move.version) == (None, T1 + timedelta(days=1), 3)
 
 
 @pytest.mark.parametrize("later", [locked(3), used(1)], ids=["hole", "repeat"])

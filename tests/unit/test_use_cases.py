@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -10,13 +11,17 @@ import pytest
 from ledger import use_cases
 from ledger.aggregate import coupon_id, derived_id, text_of
 from ledger.batch import Batch, BatchPlan
+from ledger.benefit import Benefit
 from ledger.commit import Unit
+from ledger.coupon import Redemption
 from ledger.errors import IdempotencyKeyReused, InvalidField, InvalidPeriod, InvalidQuantity, Refusal
 from ledger.events import Event
 from ledger.request import Request
+from ledger.terms import Terms
 from ledger.work import Loaded, Receipt, Work, fold
 from tests.unit.batch_stories import RUNNING
-from tests.unit.specs import T0, TERMS, bind, created_template, numbered, running_batch
+from tests.unit.coupon_facts import hold
+from tests.unit.specs import T0, TERMS, bind, created_template, issued, numbered, running_batch
 
 REQUEST = Request("merchant-1", "test", "request-1", "body", T0)
 
@@ -92,6 +97,70 @@ def test_a_key_that_a_message_used_issues_nothing_more(work: Work) -> None:
         decide(work, [*history(*RUNNING), *issued.events])
 
 
+LIMITED = replace(TERMS, live_locks_per_user=2, transferable=True)
+
+
+def limited(work: Work, *facts: Any, terms: Terms = LIMITED) -> Unit:
+    """What comes of work on one coupon whose template lets a user hold two at once."""
+    streams: dict[str, list[Event]] = {}
+    for event in history(created_template(terms), issued(), *facts):
+        streams.setdefault(event.originator_id, []).append(event)
+    unit = work.decide(Loaded("merchant-1", T0, streams, lambda _: Batch("batch-b"), lambda *_: terms))
+    assert isinstance(unit, Unit)
+    return unit
+
+
+HELD_BY_USER = ("merchant-1 t user-1", T0 + timedelta(seconds=900), 2)
+
+
+def test_a_lock_counts_against_the_users_live_locks() -> None:
+    work = use_cases.lock(REQUEST, "order-1", user_id="user-1", coupon_ids=["c"])
+    assert limited(work).holds == {"c": HELD_BY_USER}
+    assert limited(work, terms=TERMS).holds == {}
+
+
+def test_an_extended_lock_counts_until_its_new_end() -> None:
+    work = use_cases.lock(REQUEST, "order-1", user_id="user-1", coupon_ids=["c"], ttl_seconds=1_800)
+    assert limited(work, hold()).holds == {"c": ("merchant-1 t user-1", T0 + timedelta(seconds=1_800), 2)}
+
+
+REDEMPTION = Redemption(coupon_id="c", discount_minor=1)
+
+
+@pytest.mark.parametrize(
+    ("work", "facts"),
+    [
+        (use_cases.confirm(REQUEST, "order-1", [REDEMPTION]), [hold()]),
+        (use_cases.unlock(REQUEST, "order-1", coupon_ids=["c"], reason="r"), [hold()]),
+        (use_cases.void(REQUEST, "c", reason="r"), [hold()]),
+        (use_cases.void_all(REQUEST, ["c"], reason="r"), [hold()]),
+        (use_cases.redeem(REQUEST, "order-1", coupon_id="c", discount_minor=1), []),
+        (use_cases.transfer(REQUEST, "c", user_id="user-1", to_user_id="user-2"), []),
+    ],
+    ids=["confirm", "unlock", "void", "void_all", "redeem", "transfer"],
+)
+def test_what_ends_a_lock_lets_go_of_its_count(work: Work, facts: list[Any]) -> None:
+    unit = limited(work, *facts)
+    assert (unit.holds, unit.releases) == ({}, ["c"])
+    unit = limited(work, *facts, terms=replace(TERMS, transferable=True))
+    assert (unit.holds, list(unit.releases)) == ({}, [])
+
+
+def test_a_till_locks_and_uses_in_one_unit() -> None:
+    unit = limited(use_cases.redeem(REQUEST, "order-1", coupon_id="c", discount_minor=1))
+    assert [event.TOPIC for event in unit.events] == ["coupon.locked", "coupon.used"]
+    assert [event.originator_version for event in unit.events] == [2, 3]
+    assert unit.answer["redemptions"][0].items() >= {"coupon_id": "c", "discount_minor": 1}.items()
+
+
+def test_a_voucher_answers_what_is_left_on_it() -> None:
+    terms = replace(TERMS, benefit=Benefit(kind="cash_voucher", value_minor=1_000, leaves_balance=True))
+    for discount, left in ((400, 600), (1_000, 0)):
+        work = use_cases.redeem(REQUEST, "order-1", coupon_id="c", discount_minor=discount)
+        (redeemed,) = limited(work, terms=terms).answer["redemptions"]
+        assert (redeemed["discount_minor"], redeemed["balance_minor"]) == (discount, left)
+
+
 def test_ids_come_from_what_makes_the_object() -> None:
     assert derived_id("a", "b") == derived_id("a", "b") != derived_id("a", "c")
     assert derived_id("ab", "c") != derived_id("a", "bc")
@@ -152,6 +221,12 @@ def test_ids_may_be_any_callers_words(id: str) -> None:
         (lambda: use_cases.confirm(REQUEST, "o", []), InvalidField),
         (lambda: use_cases.void(REQUEST, "c", reason=""), InvalidField),
         (lambda: use_cases.void(REQUEST, "c", reason="a\nb"), InvalidField),
+        (lambda: use_cases.void_all(REQUEST, [], reason="r"), InvalidField),
+        (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", discount_minor=-1), InvalidField),
+        (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", discount_minor=1, channel="fax"), InvalidField),
+        (lambda: use_cases.transfer(REQUEST, "c", user_id="u", to_user_id=" "), InvalidField),
+        (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=["v"] * 51), InvalidField),
+        (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=[""]), InvalidField),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_read(make: Any, refusal: type[Refusal]) -> None:

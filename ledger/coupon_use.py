@@ -1,0 +1,311 @@
+"""What an order does with a coupon: hold it, spend it, let it go, and give its use back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ledger import events
+from ledger.aggregate import derived_id, text_of
+from ledger.coupon_state import CouponState
+from ledger.errors import (
+    CouponLocked,
+    CouponUsed,
+    CouponVoid,
+    InvalidField,
+    LockExpired,
+    LockMismatch,
+    NotApplicable,
+    NotLocked,
+    NotOwner,
+    NotUsed,
+    OutOfHours,
+    ReturnNotAllowed,
+)
+from ledger.redemption import Redemption, check_scope, check_total, returned_lines
+from ledger.request import Request
+from ledger.terms import LOCK_TTL_LIMIT_SECONDS, Terms
+
+
+class OrderedCoupon(CouponState):
+    """The commands of orders."""
+
+    def check_holder(self, user_id: str) -> None:
+        """Raise ``NotOwner`` unless the coupon is the user's, or shared with the user."""
+        if user_id != self.user_id and user_id not in self.shared_with:
+            raise NotOwner(coupon_id=self.key)
+
+    def lock(
+        self,
+        request: Request,
+        now: datetime,
+        terms: Terms,
+        *,
+        order_id: str,
+        user_id: str,
+        ttl_seconds: int | None,
+        order_total_minor: int | None,
+        quote_digest: str | None,
+        discount_minor: int | None = None,
+        allocation: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Hold the coupon for an order of its owner, or of a friend with whom it is shared.
+
+        A coupon that this order already holds keeps its lock; a ``ttl_seconds`` that ends later extends it, to a day
+        after it began at most. ``discount_minor`` and ``allocation`` are what the ledger itself found the coupon to
+        be worth, where it saw the basket; another finding for the same order is another lock.
+        """
+        self._exists()
+        self.check_holder(user_id)
+        asked_seconds = terms.lock_ttl_seconds if ttl_seconds is None else ttl_seconds
+        if not 1 <= asked_seconds <= LOCK_TTL_LIMIT_SECONDS:
+            raise InvalidField(f"ttl_seconds is from 1 to {LOCK_TTL_LIMIT_SECONDS}", field="ttl_seconds")
+        lock_ends_at = now + timedelta(seconds=asked_seconds)
+        if order_id in self.debits:
+            raise CouponUsed("the order has spent a part of this voucher already", coupon_id=self.key)
+        state, found = self.state_at(now), [dict(part) for part in allocation]
+        if state == "LOCKED" and self.locked is not None and self.order_id == order_id:
+            if discount_minor is None or (discount_minor, found) == (
+                self.locked.discount_minor,
+                self.locked.allocation,
+            ):
+                if ttl_seconds is not None:
+                    self._extend_lock(request, now, lock_ends_at, self.locked)
+                return
+            state = self.state_unheld_at(now)
+        self._refuse_unless(state, "UNUSED")
+        if not terms.usable_at(now):
+            raise OutOfHours(coupon_id=self.key)
+        check_total(self.key, terms, order_total_minor)
+        live = self.lock_ends_at is not None and now < self.lock_ends_at
+        self._end_hold(request, now, "locked_again" if live else "lock_ended")
+        self._record(
+            events.CouponLocked,
+            request,
+            now,
+            order_id=order_id,
+            lock_id=derived_id(request.merchant_id, order_id, request.request_id),
+            lock_ends_at=lock_ends_at,
+            order_total_minor=order_total_minor,
+            quote_digest=quote_digest,
+            holder_id=user_id,
+            discount_minor=discount_minor,
+            allocation=found,
+        )
+
+    def confirm(
+        self,
+        request: Request,
+        now: datetime,
+        terms: Terms,
+        redemption: Redemption,
+        *,
+        order_id: str,
+        lock_id: str | None,
+        order_total_minor: int | None,
+        paid_minor: int | None,
+        channel: str = "online",
+        lapsed: events.CouponLocked | None = None,
+    ) -> None:
+        """Spend the coupon on the order that holds it. Where this order used it at this discount, nothing happens.
+
+        Validity and hours were judged at the lock, so a live lock is confirmed after their end too. After the lock's
+        end it is late: terms may let it count while the coupon is still valid and nobody else holds it. ``lapsed`` is
+        such a hold whose end was written down (``lapsed_hold``).
+
+        A voucher that leaves a balance is debited, until the use that empties it.
+        """
+        self._exists()
+        if self._spent(order_id, redemption):
+            return
+        state = self.state_at(now)
+        if state in ("USED", "VOIDED"):
+            self._refuse_unless(state)
+        hold = self._hold_of(order_id, lock_id, lapsed if terms.late_confirm == "accept" else None)
+        late = state != "LOCKED"
+        if late and (terms.late_confirm == "refuse" or state != "UNUSED"):
+            raise LockExpired(coupon_id=self.key, lock_ended_at=text_of(self.lock_ends_at or hold.lock_ends_at))
+        if order_total_minor is None:
+            order_total_minor = hold.order_total_minor
+        discount_minor, allocation = redemption.under(hold)
+        check_total(self.key, terms, order_total_minor)
+        check_scope(self.key, terms, channel, allocation)
+        self._check_most(terms, hold, order_total_minor, discount_minor)
+        if self.order_id is None:
+            self._lock_again(request, now, hold)
+        merchant_part = terms.merchant_funded_minor(discount_minor)
+        self._spend(
+            request,
+            now,
+            self.left_minor(terms),
+            order_id=order_id,
+            lock_id=hold.lock_id,
+            redemption_id=derived_id(self.id, str(self.version + 1)),
+            currency=terms.currency,
+            discount_minor=discount_minor,
+            merchant_funded_minor=merchant_part,
+            platform_funded_minor=discount_minor - merchant_part,
+            order_total_minor=order_total_minor,
+            paid_minor=paid_minor,
+            allocation=allocation,
+            holder_id=hold.holder_id,
+            channel=channel,
+            late=late,
+        )
+
+    def unlock(self, request: Request, now: datetime, *, order_id: str, lock_id: str | None, reason: str) -> None:
+        """Let the coupon go. Allowed after the lock's end too, so that a late cancel is no error.
+
+        The reason ``lock_ended`` is for writing down an end by the clock, and refused before it: the lock may have
+        been extended since somebody saw it end.
+        """
+        self._exists()
+        state = self.state_at(now)
+        if state in ("USED", "VOIDED"):
+            self._refuse_unless(state)
+        hold = self._hold_of(order_id, lock_id, None)
+        if reason == "lock_ended" and state == "LOCKED":
+            raise CouponLocked("the lock has not ended", coupon_id=self.key, lock_ends_at=text_of(self.lock_ends_at))
+        self._record(events.CouponUnlocked, request, now, order_id=order_id, lock_id=hold.lock_id, reason=reason)
+
+    def return_(
+        self,
+        request: Request,
+        now: datetime,
+        terms: Terms,
+        *,
+        order_id: str,
+        reason: str,
+        lines: Sequence[Mapping[str, Any]] = (),
+    ) -> int:
+        """Undo the use after a refund, as the pinned return policy says for this reason. Answers what was given back.
+
+        With ``lines`` (``returned_lines``) only their part is given back and the coupon stays used; the return that
+        completes the whole, or the one without lines, lets the policy decide.
+        """
+        self._exists()
+        if self.voided:
+            raise CouponVoid(coupon_id=self.key)
+        if order_id in self.debits:
+            return self._credit(request, now, terms, order_id, reason, lines)
+        if self.used is None or self.redemption_id is None or self.returned_redemption_id == self.redemption_id:
+            raise NotUsed(coupon_id=self.key)
+        if self.used_order_id != order_id:
+            raise LockMismatch("another order used the coupon", coupon_id=self.key)
+        rule = terms.return_policy.rule(reason)
+        parts = returned_lines(self.key, self.used, self.returned_lines, lines) if lines else []
+        left = self.discount_minor - sum(self.returned_lines.values())
+        returned_minor = sum(part["discount_minor"] for part in parts) if parts else left
+        whole = returned_minor == left
+        valid_until = self.valid_until
+        if whole and rule == "restore_with_grace":
+            valid_until = max(valid_until, now + timedelta(days=terms.return_policy.grace_days))
+        self._record(
+            events.CouponReturned,
+            request,
+            now,
+            order_id=order_id,
+            redemption_id=self.redemption_id,
+            reason=reason,
+            restored=whole and rule != "keep_used",
+            valid_until=valid_until,
+            returned_minor=returned_minor,
+            lines=parts,
+        )
+        return returned_minor
+
+    # --- the steps that these share --------------------------------------------------------------------------
+
+    def _spent(self, order_id: str, redemption: Redemption) -> bool:
+        """Whether the order has already spent it like this. Raises ``CouponUsed`` where it did so otherwise."""
+        if self.redemption_id is not None and not self.voided and self.used_order_id == order_id:
+            discount_minor = self.discount_minor
+        elif order_id in self.debits:
+            discount_minor = self.debits[order_id].discount_minor
+        else:
+            return False
+        if redemption.discount_minor not in (None, discount_minor):
+            raise CouponUsed(coupon_id=self.key)
+        return True
+
+    def _hold_of(self, order_id: str, lock_id: str | None, lapsed: events.CouponLocked | None) -> events.CouponLocked:
+        hold = self.locked if self.order_id is not None else lapsed
+        if hold is None:
+            raise NotLocked(coupon_id=self.key)
+        if hold.order_id != order_id or lock_id not in (None, hold.lock_id):
+            raise LockMismatch(coupon_id=self.key)
+        return hold
+
+    def _check_most(
+        self, terms: Terms, hold: events.CouponLocked, order_total_minor: int | None, discount_minor: int
+    ) -> None:
+        """Not more than the terms allow on such an order, than the lock found, or than is left on a voucher."""
+        bounds = (terms.benefit.most_minor(order_total_minor), hold.discount_minor, self.left_minor(terms))
+        most = min((bound for bound in bounds if bound is not None), default=None)
+        if most is not None and discount_minor > most:
+            raise NotApplicable(
+                "the discount is more than the coupon's terms allow",
+                coupon_id=self.key,
+                discount_minor=discount_minor,
+                most_minor=most,
+            )
+
+    def _spend(self, request: Request, now: datetime, left_minor: int | None, **spent: Any) -> None:
+        """A voucher that leaves a balance is debited while something is left; everything else is used."""
+        balance_minor = 0 if left_minor is None else left_minor - spent["discount_minor"]
+        if balance_minor:
+            self._record(events.CouponDebited, request, now, balance_minor=balance_minor, **spent)
+        else:
+            self._record(events.CouponUsed, request, now, **spent)
+
+    def _extend_lock(self, request: Request, now: datetime, ends_at: datetime, hold: events.CouponLocked) -> None:
+        """Counted from the lock itself, so that an order cannot renew it for ever (features.md E)."""
+        ends_at = min(ends_at, hold.occurred_at + timedelta(seconds=LOCK_TTL_LIMIT_SECONDS))
+        if self.lock_ends_at is not None and ends_at > self.lock_ends_at:
+            named = {"order_id": hold.order_id, "lock_id": hold.lock_id}
+            self._record(events.CouponLockExtended, request, now, lock_ends_at=ends_at, **named)
+
+    def _lock_again(self, request: Request, now: datetime, hold: events.CouponLocked) -> None:
+        """A late use follows a lock as any other does, though the end of that lock was written down meanwhile."""
+        kept = ("order_id", "lock_id", "order_total_minor", "quote_digest", "holder_id", "discount_minor", "allocation")
+        whole = {name: getattr(hold, name) for name in kept}
+        self._record(events.CouponLocked, request, now, lock_ends_at=now, **whole)
+
+    def _credit(
+        self,
+        request: Request,
+        now: datetime,
+        terms: Terms,
+        order_id: str,
+        reason: str,
+        lines: Sequence[Mapping[str, Any]],
+    ) -> int:
+        """Put what the order spent back on the voucher, whole, unless the policy keeps it.
+
+        A grace moves the end of a voucher that is still valid. One that has expired keeps its end, whether or not
+        that was written down.
+        """
+        debit, left = self.debits[order_id], self.left_minor(terms)
+        rule = terms.return_policy.rule(reason)
+        if lines:
+            raise ReturnNotAllowed("what an order spent of a voucher is returned whole", coupon_id=self.key)
+        if self.redemption_id is not None or left is None:
+            detail = "another order has emptied the voucher since; return that one first"
+            raise ReturnNotAllowed(detail, coupon_id=self.key, order_id=self.used_order_id)
+        credited_minor = 0 if rule == "keep_used" else debit.discount_minor
+        if rule == "restore_with_grace" and self.state_at(now) != "EXPIRED":
+            valid_until = now + timedelta(days=terms.return_policy.grace_days)
+            if valid_until > self.valid_until:
+                self._extend(request, now, valid_until, reason)
+        self._record(
+            events.CouponCredited,
+            request,
+            now,
+            order_id=order_id,
+            redemption_id=debit.redemption_id,
+            reason=reason,
+            credited_minor=credited_minor,
+            balance_minor=left + credited_minor,
+        )
+        return credited_minor

@@ -1,0 +1,131 @@
+"""A coupon's use as an order system tells it, and what of it a return gives back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.benefit import MONEY_LIMIT_MINOR
+from ledger.errors import BelowMinSpend, InvalidField, NotApplicable, OutOfScope, ReturnNotAllowed
+from ledger.events import (
+    CouponDebited,
+    CouponLocked,
+    CouponTransferred,
+    CouponUnlocked,
+    CouponUsed,
+    CouponVoided,
+    Event,
+)
+from ledger.terms import Terms
+
+ALLOCATION_LIMIT = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redemption:
+    """What an order system says of one coupon's use."""
+
+    coupon_id: str
+    discount_minor: int | None
+    """``None`` takes the discount and the allocation that the ledger itself found when it locked the coupon."""
+    allocation: Sequence[Mapping[str, Any]] = ()
+    """``[{"line_id", "product_id", "discount_minor"}]``; where given, it sums to the discount."""
+
+    def __post_init__(self) -> None:
+        if self.discount_minor is None:
+            if self.allocation:
+                raise InvalidField("an allocation needs the discount_minor that it splits", field="allocation")
+            return
+        if type(self.discount_minor) is not int or not 0 <= self.discount_minor < MONEY_LIMIT_MINOR:
+            raise InvalidField("discount_minor is a whole number from 0 to below 10^12", field="discount_minor")
+        if len(self.allocation) > ALLOCATION_LIMIT:
+            raise InvalidField(f"an allocation has at most {ALLOCATION_LIMIT} lines", field="allocation")
+        parts: list[Any] = [part.get("discount_minor") for part in self.allocation]
+        if parts and (any(type(part) is not int or part < 0 for part in parts) or sum(parts) != self.discount_minor):
+            raise InvalidField("the allocation's parts are whole and sum to discount_minor", field="allocation")
+
+    def under(self, hold: CouponLocked) -> tuple[int, list[dict[str, Any]]]:
+        """The discount and its allocation: as said, or as the lock found them where nothing is said.
+
+        Raises ``InvalidField`` when neither says a discount.
+        """
+        discount = hold.discount_minor if self.discount_minor is None else self.discount_minor
+        if discount is None:
+            raise InvalidField("discount_minor is needed: the lock came without a basket", field="redemptions")
+        told = self.allocation or (hold.allocation if discount == hold.discount_minor else ())
+        return discount, [dict(part) for part in told]
+
+
+def check_total(coupon_id: str, terms: Terms, order_total_minor: int | None) -> None:
+    """The order's total must reach the minimum spend, and be known where the terms depend on it."""
+    if order_total_minor is None:
+        if terms.min_spend_minor or terms.benefit.percent_permyriad is not None:
+            raise NotApplicable("the coupon's terms need order_total_minor", coupon_id=coupon_id)
+    elif order_total_minor < terms.min_spend_minor:
+        raise BelowMinSpend(
+            coupon_id=coupon_id,
+            min_spend_minor=terms.min_spend_minor,
+            order_total_minor=order_total_minor,
+        )
+
+
+def check_scope(coupon_id: str, terms: Terms, channel: str, allocation: Sequence[Mapping[str, Any]]) -> None:
+    """The channel must be one of the scope's; and so must the products that the allocation names, where it lists any.
+
+    What else a scope says is judged where the basket is known: by the quote and by the lock.
+    """
+    if terms.scope.channels and channel not in terms.scope.channels:
+        raise OutOfScope("the coupon is not for this channel", coupon_id=coupon_id, channel=channel)
+    named = {str(part["product_id"]) for part in allocation if part.get("product_id") is not None}
+    foreign = named.intersection(terms.scope.excluded_products)
+    if terms.scope.products and not terms.scope.categories:
+        foreign |= named.difference(terms.scope.products)
+    if foreign:
+        raise OutOfScope("the coupon does not cover a product", coupon_id=coupon_id, product_id=min(foreign))
+
+
+def lapsed_hold(history: Sequence[Event]) -> CouponLocked | None:
+    """The hold whose end was written down, where nothing has happened since that a late confirmation would undo.
+
+    So writing the end down changes no answer: terms that accept a late confirmation accept it before and after.
+    """
+    ended = False
+    for event in reversed(history):
+        if isinstance(event, CouponLocked):
+            return event if ended else None
+        if isinstance(event, CouponUnlocked):
+            if event.reason != "lock_ended" or ended:
+                return None
+            ended = True
+        elif isinstance(event, CouponUsed | CouponDebited | CouponTransferred | CouponVoided):
+            return None
+    return None
+
+
+def returned_lines(
+    coupon_id: str, used: CouponUsed, returned: Mapping[str, int], asked: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What each of the asked lines gives back, from the allocation that the use stored and never from today's terms.
+
+    ``asked`` is ``[{"line_id", "discount_minor"}]``; without an amount a line gives back what is left of it. Raises
+    ``ReturnNotAllowed`` for a line that the allocation does not have, or for more than is left of one.
+    """
+    allocated: Counter[str] = Counter()
+    for part in used.allocation:
+        allocated[str(part["line_id"])] += part["discount_minor"]
+    parts = []
+    for line in asked:
+        line_id = line["line_id"]
+        if line_id not in allocated:
+            detail = "the use's allocation does not have this line"
+            raise ReturnNotAllowed(detail, coupon_id=coupon_id, line_id=line_id)
+        left = allocated[line_id] - returned.get(line_id, 0)
+        wanted = line.get("discount_minor")
+        if (wanted is not None and wanted > left) or (allocated[line_id] and not left):
+            raise ReturnNotAllowed(coupon_id=coupon_id, line_id=line_id, discount_minor=wanted, left_minor=left)
+        parts.append({"line_id": line_id, "discount_minor": left if wanted is None else wanted})
+    if not any(part["discount_minor"] for part in parts):
+        raise ReturnNotAllowed("nothing is left of these lines to return", coupon_id=coupon_id)
+    return parts

@@ -1,0 +1,306 @@
+"""Pricing against an oracle that is written a second time, plainly, and tries every combination there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from itertools import combinations
+from math import floor
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.basket import Basket, Line
+from ledger.benefit import Benefit
+from ledger.combination import FINE_BITS, WHOLE, Search
+from ledger.pricing import KIND_ORDER, Offered, price, quote
+from ledger.scope import Scope
+from ledger.terms import Terms
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+PRODUCTS = ("tea", "cup", "pot", "jam")
+CATEGORIES = ("food", "ware")
+
+lines = st.builds(
+    lambda product, quantity, price, cut, category: (product, quantity, price, min(cut, quantity * price), category),
+    st.sampled_from(PRODUCTS),
+    st.integers(1, 4),
+    st.integers(0, 400),
+    st.integers(0, 60),
+    st.sampled_from(CATEGORIES),
+)
+
+
+@st.composite
+def baskets(draw, largest=6):
+    found = [
+        Line(
+            line_id=str(number),
+            product_id=product,
+            quantity=quantity,
+            unit_price_minor=price,
+            discounted_minor=cut,
+            categories=(category,),
+        )
+        for number, (product, quantity, price, cut, category) in enumerate(
+            draw(st.lists(lines, min_size=1, max_size=largest))
+        )
+    ]
+    return Basket(lines=tuple(found), currency="EUR", shipping_minor=draw(st.sampled_from([0, 1, 490])))
+
+
+amounts = st.integers(1, 700)
+caps = st.none() | st.integers(1, 300)
+products = st.lists(st.sampled_from(PRODUCTS), min_size=1, max_size=2, unique=True).map(tuple)
+units = st.none() | st.integers(1, 5)
+benefits = st.one_of(
+    st.builds(Benefit, kind=st.just("amount_off"), value_minor=amounts, max_discount_minor=caps),
+    st.builds(Benefit, kind=st.just("percent_off"), percent_permyriad=st.integers(1, 10_000), max_discount_minor=caps),
+    st.builds(
+        Benefit, kind=st.just("fixed_price"), value_minor=st.integers(1, 300), units=units, max_discount_minor=caps
+    ),
+    st.builds(
+        Benefit, kind=st.sampled_from(["gift", "trial"]), products=products, units=units, max_discount_minor=caps
+    ),
+    st.builds(Benefit, kind=st.just("exchange"), value_minor=st.integers(1, 200), products=products, units=units),
+    st.builds(Benefit, kind=st.just("cash_voucher"), value_minor=amounts),
+    st.builds(Benefit, kind=st.just("free_shipping"), max_discount_minor=caps),
+    st.builds(Benefit, kind=st.just("order_stated")),
+)
+scopes = st.sampled_from(
+    [
+        Scope(),
+        Scope(products=("tea",)),
+        Scope(categories=("food",)),
+        Scope(categories=("ware",), excluded_products=("cup",)),
+        Scope(excluded_products=("jam",)),
+    ]
+)
+stacking = st.sampled_from([("exclusive", None), ("stackable", None), ("group", "a"), ("group", "b")])
+
+
+@st.composite
+def wallets(draw, largest=7, benefits=benefits, scopes=scopes, cap=True):
+    found = []
+    for number in range(draw(st.integers(1, largest))):
+        mode, group = draw(stacking)
+        found.append(
+            Offered(
+                coupon_id=f"coupon-{number}",
+                template_id="template",
+                template_version=1,
+                terms=Terms(
+                    benefit=draw(benefits),
+                    currency="EUR",
+                    min_spend_minor=draw(st.sampled_from([0, 0, 0, 300])),
+                    scope=draw(scopes),
+                    stacking_mode=mode,
+                    stacking_group=group,
+                    priority=draw(st.integers(0, 2)),
+                    order_cap_permyriad=draw(st.sampled_from([None, None, None, 2_000, 6_000])) if cap else None,
+                ),
+                valid_from=NOW - timedelta(days=1),
+                valid_until=NOW + timedelta(days=draw(st.integers(1, 9))),
+            )
+        )
+    return found
+
+
+# --- the oracle ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Taken:
+    lines: list[Fraction]
+    shipping: Fraction = Fraction(0)
+
+    @property
+    def total(self):
+        return sum(self.lines, Fraction(0)) + self.shipping
+
+
+def by_remainder(amount, weights):
+    """Largest remainder, as a textbook has it."""
+    exact = [amount * weight / sum(weights) if sum(weights) else Fraction(0) for weight in weights]
+    parts = [Fraction(floor(part)) for part in exact]
+    for index in sorted(range(len(parts)), key=lambda index: (parts[index] - exact[index], index)):
+        if sum(parts) < amount:
+            parts[index] += 1
+    return parts
+
+
+def unit_takes(coupon, basket):
+    benefit = coupon.terms.benefit
+    price = 0 if benefit.kind in ("gift", "trial") else benefit.value_minor
+    wanted = benefit.units or 1
+    ranked = sorted(
+        range(len(basket.lines)),
+        key=lambda index: (Fraction(-basket.lines[index].amount_minor, basket.lines[index].quantity), index),
+    )
+    for index in ranked:
+        line = basket.lines[index]
+        allowed = line.product_id in benefit.products if benefit.products else coupon.terms.scope.covers(line)
+        units = min(wanted, line.quantity) if allowed else 0
+        wanted -= units
+        if units:
+            yield index, max(0, line.amount_minor * units // line.quantity - units * price), units * price
+
+
+def by_rules(coupons, basket, whole=True):
+    """What these take off together; in fractions of a minor unit unless ``whole``."""
+    left = [Fraction(line.amount_minor) for line in basket.lines]
+    shipping = Fraction(basket.shipping_minor)
+    permyriads = [coupon.terms.order_cap_permyriad or 10_000 for coupon in coupons]
+    room = Fraction(basket.total_minor * min(permyriads, default=10_000) // 10_000)
+    found = []
+    order = sorted(
+        coupons, key=lambda each: (-each.terms.priority, KIND_ORDER[each.terms.benefit.kind], each.coupon_id)
+    )
+    for coupon in order:
+        benefit = coupon.terms.benefit
+        most = benefit.max_discount_minor or 10**12
+        taken = Taken([Fraction(0)] * len(left))
+        covered = [index for index, line in enumerate(basket.lines) if coupon.terms.scope.covers(line)]
+        weights = [left[index] for index in covered]
+        if benefit.kind == "free_shipping":
+            taken.shipping = min(shipping, most)
+        elif benefit.kind in ("fixed_price", "gift", "trial", "exchange"):
+            for index, take, leaves in unit_takes(coupon, basket):
+                part = max(
+                    Fraction(0), min(take, left[index] - leaves, most - sum(taken.lines), room - sum(taken.lines))
+                )
+                taken.lines[index] += part
+        elif benefit.kind != "order_stated":
+            if benefit.kind == "percent_off":
+                wanted = sum(weights, Fraction(0)) * benefit.percent_permyriad / 10_000
+            else:
+                wanted = Fraction(benefit.value_minor)
+            wanted = min(wanted, sum(weights, Fraction(0)), most, room)
+            if whole:
+                parts = by_remainder(Fraction(floor(wanted)), weights)
+            else:
+                parts = [wanted * weight / sum(weights) if wanted else Fraction(0) for weight in weights]
+            for index, part in zip(covered, parts, strict=True):
+                taken.lines[index] += part
+        left = [before - part for before, part in zip(left, taken.lines, strict=True)]
+        shipping -= taken.shipping
+        room -= sum(taken.lines)
+        found.append((coupon, taken))
+    return found
+
+
+def total(coupons, basket, whole=True):
+    return sum((taken.total for _, taken in by_rules(coupons, basket, whole)), Fraction(0))
+
+
+def may_stand(coupons):
+    if any(coupon.terms.stacking_mode == "exclusive" for coupon in coupons):
+        return len(coupons) == 1
+    groups = [coupon.terms.stacking_group for coupon in coupons if coupon.terms.stacking_group]
+    return len(set(groups)) == len(groups)
+
+
+def every_combination(coupons):
+    for size in range(len(coupons) + 1):
+        yield from (list(chosen) for chosen in combinations(coupons, size) if may_stand(chosen))
+
+
+# --- what must hold --------------------------------------------------------------------------------------
+
+
+def applying(found, wallet):
+    refused = {result.coupon_id for result in found.results if result.outcome == "refused"}
+    return [coupon for coupon in wallet if coupon.coupon_id not in refused]
+
+
+@settings(deadline=None, max_examples=300)
+@given(wallets(), baskets())
+def test_nothing_takes_off_more_than_the_best_combination(wallet, basket):
+    found = quote(wallet, basket, NOW)
+    assert found.exact
+    usable = applying(found, wallet)
+    chosen = [coupon for coupon in usable if coupon.coupon_id in {each.coupon_id for each in found.chosen}]
+    assert may_stand(chosen)
+    assert found.discount_minor == total(chosen, basket)
+    best = max(total(each, basket) for each in every_combination(usable))
+    # Rounding of each coupon to whole minor units may favour a set that is no better before it.
+    assert best - len(usable) <= found.discount_minor <= best
+
+
+@settings(deadline=None, max_examples=300)
+@given(wallets(), baskets())
+def test_before_rounding_the_search_finds_the_maximum(wallet, basket):
+    from ledger.pricing import _amounts, _judged
+
+    candidates, _ = _judged([coupon for coupon in wallet if coupon.terms.stacking_mode != "exclusive"], basket, NOW)
+    candidates = [each for each in candidates if each.kind != "order_stated"]
+    search = Search(_amounts(basket))
+    for cap in sorted({each.coupon.terms.order_cap_permyriad or WHOLE for each in candidates}, reverse=True):
+        search.under(cap, [each for each in candidates if (each.coupon.terms.order_cap_permyriad or WHOLE) >= cap])
+    best = max(total(each, basket, whole=False) for each in every_combination([each.coupon for each in candidates]))
+    assert abs(Fraction(search.best, 1 << FINE_BITS) - best) < Fraction(1, 1_000)
+
+
+without_fractions = wallets(
+    benefits=st.one_of(
+        st.builds(Benefit, kind=st.just("amount_off"), value_minor=amounts, max_discount_minor=caps),
+        st.builds(Benefit, kind=st.just("cash_voucher"), value_minor=amounts),
+        st.builds(Benefit, kind=st.just("free_shipping")),
+    ),
+    scopes=st.just(Scope()),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(without_fractions, baskets())
+def test_amounts_off_the_whole_order_have_no_fractions_so_not_one_minor_unit_is_missed(wallet, basket):
+    found = quote(wallet, basket, NOW)
+    assert found.discount_minor == max(total(each, basket) for each in every_combination(applying(found, wallet)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(wallets(), baskets())
+def test_every_coupon_of_the_best_combination_is_needed(wallet, basket):
+    found = quote(wallet, basket, NOW)
+    chosen = [coupon for coupon in wallet if coupon.coupon_id in {each.coupon_id for each in found.chosen}]
+    for coupon in chosen:
+        assert total([other for other in chosen if other is not coupon], basket) < found.discount_minor
+
+
+@settings(deadline=None, max_examples=200)
+@given(wallets(), baskets())
+def test_parts_sum_to_the_whole_and_no_line_goes_below_zero(wallet, basket):
+    found = quote(wallet, basket, NOW)
+    left = {line.line_id: line.amount_minor for line in basket.lines}
+    for each in found.chosen:
+        assert all(part["discount_minor"] > 0 for part in each.allocation)
+        assert (
+            sum(part["discount_minor"] for part in each.allocation) + each.shipping_discount_minor
+            == each.discount_minor
+        )
+        for part in each.allocation:
+            left[part["line_id"]] -= part["discount_minor"]
+    assert min(left.values()) >= 0
+    assert found.payable_minor == sum(left.values()) + basket.shipping_minor - found.shipping_discount_minor >= 0
+    assert found.discount_minor == sum(each.discount_minor or 0 for each in found.chosen)
+
+
+@settings(deadline=None, max_examples=100)
+@given(wallets(), baskets(), st.randoms(use_true_random=False))
+def test_the_order_of_the_coupons_changes_nothing(wallet, basket, random):
+    mixed = random.sample(wallet, len(wallet))
+    first, second = quote(wallet, basket, NOW), quote(mixed, basket, NOW)
+    assert (first.digest, first.chosen) == (second.digest, second.chosen)
+    assert [(each.coupon_id, each.outcome) for each in first.results] == [
+        (each.coupon_id, each.outcome) for each in second.results
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(wallets(), baskets())
+def test_naming_the_best_combination_gives_the_same_quote(wallet, basket):
+    found = quote(wallet, basket, NOW)
+    named = [coupon for coupon in wallet if coupon.coupon_id in {each.coupon_id for each in found.chosen}]
+    again = price(named, basket, NOW)
+    assert (again.digest, again.chosen) == (found.digest, found.chosen)
