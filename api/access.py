@@ -23,6 +23,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "change_batch_budget": frozenset({"operator"}),
     "get_batch": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
     "get_batch_balance": frozenset({"operator", "auditor", "analyst"}),
+    "void_batch_coupons": frozenset({"operator"}),
     "issue_coupons": frozenset({"operator"}),
     "claim_coupon": frozenset({"operator", "shopper-app"}),
     "lock_coupons": frozenset({"orders"}),

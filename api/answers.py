@@ -57,6 +57,7 @@ class Template(BaseModel):
     template_id: str
     version: int
     name: str
+    description: str = Field(description="What the offer is, for people; empty where nobody said.")
     terms: dict[str, Any]
 
 
@@ -183,6 +184,11 @@ class Redemption(BaseModel):
     redemption_id: str
     discount_minor: int
     balance_minor: int | None = Field(None, description="Of a voucher that leaves a balance: what is left on it.")
+    allocation: list[LineDiscount] | None = Field(
+        None,
+        description="Where a till sent a basket and no allocation of its own: the discount by line; none where"
+        " the till took less off.",
+    )
 
 
 class Redemptions(BaseModel):
@@ -221,6 +227,21 @@ class ReturnedCoupon(CouponInState):
     """A coupon whose use was undone, in part or whole."""
 
     returned_minor: int = Field(description="The discount that this return gave back.")
+
+
+class RefusedVoid(BaseModel):
+    """A coupon that was not voided, and the code of the refusal."""
+
+    coupon_id: str
+    code: str
+
+
+class Voids(BaseModel):
+    """What one call voided of a batch."""
+
+    voided: int
+    refused: list[RefusedVoid]
+    next_cursor: str | None = Field(description="Pass it to void what follows; null when nothing does.")
 
 
 class OrderCouponStates(BaseModel):

@@ -45,6 +45,7 @@ LONG_BODIES = frozenset(
         "quote_order",
         "lock_coupons",
         "confirm_coupons",
+        "redeem_in_store",
         "import_codes",
     }
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -59,6 +59,12 @@ class BasketBody(Body):
             "user_types": tuple(self.user_types),
         }
         return Basket(**{**vars(self), **own})
+
+
+class TillBasketBody(BasketBody):
+    """The lines of one order in a shop. Each line has an id of its own."""
+
+    channel: Literal["in_store"] = "in_store"
 
 
 class QuoteBody(Body):

@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from api.template_bodies import AcceptRisk, Ids, Words, Zone
-from api.wire import Body, Channel, Id, Label, Moment, Name, Quantity, obeying
+from api.wire import Body, Channel, Cursor, Id, Label, Moment, Name, Quantity, Reason, RequestId, obeying
 from ledger.audience import POINTS_LIMIT, Audience, Facts
 from ledger.batch import BUDGET_LIMIT_MINOR, DURATION_LIMIT_SECONDS, BatchPlan
+from ledger.undoing import Issued
 from ledger.use_cases import ISSUE_LIMIT
 from ledger.use_cases.issuing import NO_FACTS
 
@@ -38,8 +39,9 @@ class BatchBody(Body):
     """A plan to issue coupons on one version of a template.
 
     Coupons are valid in [valid_from, valid_until), or from valid_delay_seconds after issue for valid_for_seconds, or
-    the part of the second that lies within the first where both are given. With ends_at_day_close validity runs on to
-    the close of the day in time_zone, where the days of limits begin and end too.
+    the part of the second that lies within the first where both are given. valid_from without valid_for_seconds takes
+    no delay. With ends_at_day_close validity runs on to the close of the day in time_zone, where the days of limits
+    begin and end too.
     """
 
     template_id: Id
@@ -129,6 +131,27 @@ class IssueBody(Body):
     channel: Channel = "issue"
     facts: FactsBody = FactsBody()
     points_receipt: PointsReceipt = None
+
+
+class VoidsBody(Body):
+    """Why, and which of the batch's coupons: all, or those that were issued as named, by at most one of the two."""
+
+    reason: Reason
+    issued_by: Annotated[RequestId | None, Field(description="Only under this request id.")] = None
+    issued_by_prefix: Annotated[
+        RequestId | None,
+        Field(description="Only under request ids that begin so, such as a source of messages and a space."),
+    ] = None
+    cursor: Cursor | None = None
+
+    @model_validator(mode="after")
+    def _obeys(self) -> VoidsBody:
+        obeying(self.to_issued)
+        return self
+
+    def to_issued(self) -> Issued:
+        """The domain's value."""
+        return Issued(by=self.issued_by, by_prefix=self.issued_by_prefix)
 
 
 class ClaimBody(Body):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract
+from api import answers, contract, cursors, problems
 from api.access import caller, operation_name
-from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody
+from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody, VoidsBody
 from api.bodies import Empty, ReasonBody
-from api.exchange import answer, caught_up, command, expected_version, ledger, owned_history, perform
+from api.exchange import answer, answer_receipt, caught_up, command, expected_version, ledger, owned_history, perform
 from api.wire import AtLeastQuery, BatchPath, NoQuery
 from ledger import errors, use_cases
 from ledger.aggregate import text_of
 from ledger.batch import Batch
+from ledger.undoing import void_issued
 from ledger.work import fold
 from projections import queries
 
@@ -175,6 +178,7 @@ def stop_batch(path: BatchPath, body: ReasonBody) -> Response:
         errors.BatchNotFound,
         errors.BatchStateConflict,
         errors.QuantityConflict,
+        errors.SelfApproval,
         errors.InvalidQuantity,
         errors.VersionConflict,
     ),
@@ -200,6 +204,7 @@ def change_batch_quantity(path: BatchPath, body: QuantityBody) -> Response:
         errors.BatchNotFound,
         errors.BatchStateConflict,
         errors.BudgetConflict,
+        errors.SelfApproval,
         errors.VersionConflict,
     ),
 )
@@ -248,3 +253,24 @@ def claim_coupon(path: BatchPath, body: ClaimBody) -> Response:
         points_receipt=body.points_receipt,
     )
     return perform(work, status=201, location="coupons/{coupon_id}")
+
+
+@batches.post(
+    "/batches/<batch_id>/voids",
+    responses=contract.write(200, answers.Voids, errors.BatchNotFound, problems.BadCursor),
+)
+def void_batch_coupons(path: BatchPath, body: VoidsBody) -> Response:
+    """Withdraw the next coupons of a batch that are not used, at most 100 a call; live locks end with them.
+
+    They come in the order of their ids, each under its own Idempotency-Key; a page may hold none and not be the last.
+    What could not be withdrawn is named with the reason. Pause or stop the batch first: what is issued meanwhile may
+    be missed.
+    """
+    issued = body.to_issued()
+    name = f"batch-{path.batch_id} voids {issued.by!r} {issued.by_prefix!r}"
+    after = cursors.unseal(name, body.cursor)[0] if body.cursor else None
+    receipt = void_issued(ledger(), command(), path.batch_id, reason=body.reason, issued=issued, after=after)
+    found = dict(receipt.answer)
+    following = found.pop("next")
+    found["next_cursor"] = None if following is None else cursors.seal(name, [following])
+    return answer_receipt(replace(receipt, answer=found))

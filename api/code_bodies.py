@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from api.answers import Time
+from api.basket_bodies import TillBasketBody
 from api.batch_bodies import FactsBody
 from api.bodies import AllocationBody
 from api.wire import Body, Id, Minor, Parameters, obeying
@@ -66,20 +68,34 @@ class RedeemCodeBody(Body):
 
 
 class TillBody(Body):
-    """A use in a shop: the code that a shopper showed, and what it took off the order."""
+    """A use in a shop: the code that a shopper showed, and the basket, what it took off the order, or both."""
 
     code: CodeText
     coupon_id: Annotated[Id, Field(description="Where the till knows it: the code must be this coupon's.")] | None = (
         None
     )
     order_id: Id
-    discount_minor: Minor
-    order_total_minor: Minor | None = None
+    discount_minor: Annotated[
+        Minor | None,
+        Field(description="With a basket at most what the coupon takes off it, which is also the default."),
+    ] = None
+    user_id: Annotated[
+        Id | None,
+        Field(description="Who uses it, where that is a friend with whom it is shared; its owner where left out."),
+    ] = None
+    order_total_minor: Annotated[Minor | None, Field(description="The basket's, where there is one.")] = None
+    basket: Annotated[
+        TillBasketBody | None,
+        Field(description="Prices the coupon on it, so that all of its terms hold: scope, minimum spend and hours."),
+    ] = None
     allocation: Annotated[list[AllocationBody], Field(max_length=ALLOCATION_LIMIT)] = Field(default=[])
 
     @model_validator(mode="after")
     def _obeys(self) -> TillBody:
         obeying(lambda: Redemption(coupon_id="", discount_minor=self.discount_minor, allocation=self.parts()))
+        if self.discount_minor is None and self.basket is None:
+            context = {"field": "discount_minor"}
+            raise PydanticCustomError("invalid_field", "is needed where there is no basket", context)
         return self
 
     def parts(self) -> list[dict[str, Any]]:

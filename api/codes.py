@@ -19,7 +19,8 @@ from api.wire import BatchPath, NoQuery
 from ledger import code_jobs, errors, use_cases
 from ledger.codes import CodeKeys, CodeList
 from ledger.errors import InvalidField
-from ledger.redeeming import exchange
+from ledger.request import Request
+from ledger.typed_codes import exchange
 from ledger.work import Receipt
 
 codes = APIBlueprint(
@@ -43,11 +44,21 @@ def code_keys() -> CodeKeys:
     return found
 
 
+def command_with_code() -> Request:
+    """The envelope of a write whose body holds a code: its digest is kept, and tells a word only to who has the key.
+
+    It is made with the oldest key, so that a repeat is known again when a newer one was put in front meanwhile. Raises
+    ``Unavailable`` when there is none.
+    """
+    code_jobs.check_keys(code_keys())
+    return command(code_keys().derived("body")[-1])
+
+
 @codes.post("/batches/<batch_id>/codes", responses=MAKING)
 def generate_codes(path: BatchPath, body: CodesBody) -> Response:
     """Make codes of a batch. A million take some seconds; the same request again goes on where it was cut off."""
     if body.count is not None:
-        receipt = code_jobs.generate(ledger(), code_keys(), command(), path.batch_id, body.count)
+        receipt = code_jobs.generate(ledger(), code_keys(), command_with_code(), path.batch_id, body.count)
     else:
         listed = code_jobs.generic_code(body.code or "")
         receipt = _imported(path.batch_id, listed, "generic", ["code"])
@@ -71,7 +82,7 @@ def get_codes(path: CodesPath, query: NoQuery) -> Response:  # noqa: ARG001
     responses=contract.file("text/csv", errors.CodesNotFound, errors.CodesExported),
 )
 def get_codes_export(path: CodesPath, query: NoQuery) -> Response:  # noqa: ARG001
-    """Read generated codes as CSV, until the export is confirmed: a download that broke may be asked for again."""
+    """Read generated codes as CSV; one that broke may be asked for again, for 24 hours or until it is confirmed."""
     lines = code_jobs.export(ledger(), code_keys(), caller().merchant_id, path.codes_id)
     name = f'attachment; filename="codes-{path.codes_id}.csv"'
     return Response(_csv(lines), content_type="text/csv; charset=utf-8", headers={"Content-Disposition": name})
@@ -103,7 +114,7 @@ def redeem_code(body: RedeemCodeBody) -> Response:
     receipt = exchange(
         ledger(),
         code_keys(),
-        command(),
+        command_with_code(),
         body.code,
         body.user_id,
         facts=body.facts.to_facts(),
@@ -115,7 +126,7 @@ def redeem_code(body: RedeemCodeBody) -> Response:
 
 def _imported(batch_id: str, listed: CodeList, kind: str, pointer: list[str]) -> Receipt:
     try:
-        return code_jobs.import_codes(ledger(), code_keys(), command(), batch_id, listed, kind)
+        return code_jobs.import_codes(ledger(), code_keys(), command_with_code(), batch_id, listed, kind)
     except InvalidField as refusal:
         if "faults" in refusal.facts:
             places = [

@@ -45,7 +45,8 @@ def read(model: type[BaseModel], *refusals: type[LedgerError]) -> Responses:
 
 def file(media_type: str, *refusals: type[LedgerError]) -> Responses:
     """What a route may answer that reads something else than JSON."""
-    kind = {"type": "string"} if media_type.startswith("text/") else {"type": "string", "format": "binary"}
+    is_text = media_type.startswith("text/") or media_type.endswith("+xml")
+    kind = {"type": "string"} if is_text else {"type": "string", "format": "binary"}
     return {200: {"content": {media_type: {"schema": kind}}}} | _declared(*HEAR_OF_ALL, *refusals)
 
 

@@ -73,7 +73,10 @@ class Quote(BaseModel):
     shipping_discount_minor: int
     payable_minor: int
     digest: str = Field(description="Pass it as `quote_digest` to a lock.")
-    exact: bool = Field(description="Whether no better combination exists.")
+    exact: bool = Field(
+        description="Whether the search was whole: before rounding to minor units, no other combination takes off more."
+        " After it another may, by at most one minor unit for each coupon. Otherwise `best` is the best one found."
+    )
     best: list[BestCoupon] = Field(description="In the order in which they come off.")
     coupons: list[QuotedCoupon]
 
@@ -107,9 +110,14 @@ def quote_order(path: OrderPath, body: QuoteBody) -> Response:
     # The request's id has a space, so it is none that a caller's write can have.
     request = Request(found.merchant_id, f"key:{found.key_id}", "quote ")
     work = use_cases.quote(
-        request, path.order_id, user_id=body.user_id, coupon_ids=coupon_ids, basket=body.basket.to_basket()
+        request,
+        path.order_id,
+        user_id=body.user_id,
+        coupon_ids=coupon_ids,
+        basket=body.basket.to_basket(),
+        of_wallet=body.coupon_ids is None,
     )
-    return answer(ledger().do(work).answer)
+    return answer(ledger().ask(work).answer)
 
 
 _ASKED = ("UNUSED", "LOCKED")

@@ -13,15 +13,15 @@ from flask_openapi3.models.tag import Tag
 from api import answers, contract
 from api.access import caller, operation_name
 from api.code_bodies import ShownCodeQuery, TillBody, TillCode
-from api.codes import code_keys
-from api.exchange import answer, answer_receipt, command, ledger, owned_history
+from api.codes import code_keys, command_with_code
+from api.exchange import answer, answer_receipt, ledger, owned_history
 from api.wire import CouponPath, NoQuery
 from ledger import errors, till
 from ledger.aggregate import text_of
 from ledger.code_jobs import check_keys
 from ledger.codes import shown
 from ledger.errors import CouponNotFound
-from ledger.redeeming import use_at_till
+from ledger.typed_codes import use_at_till
 
 redemptions = APIBlueprint(
     "redemptions",
@@ -75,20 +75,29 @@ def get_coupon_qr_png(path: CouponPath, query: ShownCodeQuery) -> Response:
         errors.CouponExpired,
         errors.CouponVoid,
         errors.NotApplicable,
+        errors.BelowMinSpend,
+        errors.OutOfHours,
+        errors.OutOfScope,
     ),
 )
 def redeem_in_store(body: TillBody) -> Response:
-    """Use the coupon whose code was scanned or typed: held and spent at once."""
+    """Use the coupon whose code was scanned or typed: held and spent at once.
+
+    With a basket the ledger prices the coupon on it. Without one the till says what comes off, and only what can be
+    told from the total, the channel and the products of the allocation is judged.
+    """
     receipt = use_at_till(
         ledger(),
         code_keys(),
-        command(),
+        command_with_code(),
         body.code,
         body.order_id,
         coupon_id=body.coupon_id,
         discount_minor=body.discount_minor,
+        user_id=body.user_id,
         order_total_minor=body.order_total_minor,
         allocation=body.parts(),
+        basket=body.basket.to_basket() if body.basket else None,
     )
     return answer_receipt(receipt)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from api.wire import Body, Currency, Id, Minor, Name, obeying
+from api.wire import Body, Currency, Description, Id, Minor, Name, obeying
 from ledger.basket import Channel as OrderChannel
 from ledger.benefit import ITEM_LIMIT, MONEY_LIMIT_MINOR, UNITS_LIMIT, Benefit, BenefitKind
 from ledger.scope import MINUTES_OF_DAY, SCOPE_LIMIT, WORD_LIMIT, Scope, UseHours
@@ -178,8 +178,9 @@ class TermsBody(Body):
 
 
 class TemplateBody(Body):
-    """An offer: its name and its terms."""
+    """An offer: its name, what it is, and its terms."""
 
     name: Name
+    description: Description = ""
     terms: TermsBody
     accept_risk: AcceptRisk = False

@@ -28,7 +28,11 @@ templates = APIBlueprint(
 def create_template(body: TemplateBody) -> Response:
     """Define an offer."""
     work = use_cases.create_template(
-        command(), name=body.name, terms=body.terms.to_terms(), accept_risk=body.accept_risk
+        command(),
+        name=body.name,
+        description=body.description,
+        terms=body.terms.to_terms(),
+        accept_risk=body.accept_risk,
     )
     return perform(work, status=201, location="templates/{template_id}")
 
@@ -42,6 +46,7 @@ def get_template(path: TemplatePath, query: NoQuery) -> Response:  # noqa: ARG00
         "template_id": template.key,
         "version": template.version,
         "name": template.name,
+        "description": template.description,
         "terms": template.terms,
     }
     return answer(found, version=template.version)
@@ -59,6 +64,7 @@ def revise_template(path: TemplatePath, body: TemplateBody) -> Response:
         command(),
         path.template_id,
         name=body.name,
+        description=body.description,
         terms=body.terms.to_terms(),
         expected_version=expected_version(),
         accept_risk=body.accept_risk,

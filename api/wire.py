@@ -18,6 +18,7 @@ from werkzeug.routing import BaseConverter
 from ledger.batch import QUANTITY_LIMIT
 from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.errors import InvalidInput
+from ledger.template import DESCRIPTION_LIMIT
 from ledger.use_cases import ID_LIMIT, REASON_LIMIT, check_id
 
 POSITION_LIMIT = 2**63 - 1
@@ -66,6 +67,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _description(value: str) -> str:
+    if not value.replace("\n", "").isprintable():
+        raise PydanticCustomError("invalid_field", "printable characters and line breaks")
+    return value
+
+
 def _printable(most: int, least: int = 1) -> Any:
     return Field(
         min_length=least,
@@ -79,7 +86,23 @@ Id = Annotated[str, AfterValidator(_id), _printable(ID_LIMIT)]
 Name = Annotated[str, AfterValidator(_text), _printable(200)]
 Label = Annotated[str, AfterValidator(_text), _printable(200, least=0)]
 Reason = Annotated[str, AfterValidator(_text), _printable(REASON_LIMIT)]
+Description = Annotated[
+    str,
+    AfterValidator(_description),
+    Field(
+        max_length=DESCRIPTION_LIMIT,
+        description="Printable characters and line breaks (line feeds).",
+        json_schema_extra={"format": "printable"},
+    ),
+]
 Channel = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["issue", "claim", "app"])]
+RequestId = Annotated[
+    str,
+    Field(
+        pattern=r"^[ -~]{1,255}$",
+        description="An idempotency key, or what names a message: its source, a space and its id.",
+    ),
+]
 Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9:_+/=-]{1,128}$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217", examples=["EUR"])]
 Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,512}$", description="`next_cursor` of the page before.")]
@@ -165,9 +188,9 @@ class CouponPath(Parameters):
 
 
 class CallersIdConverter(BaseConverter):
-    """An id that a caller chose: a slash within it, sent as ``%2F``, does not end it."""
+    """An id that a caller chose: a slash within it, sent as ``%2F``, does not end it; nor does a line break."""
 
-    regex = ".+?"
+    regex = r"[\s\S]+?"
     part_isolating = False
 
 

@@ -20,7 +20,7 @@ FLUSH_DELAY_US = 1_000
 READY_SECONDS = 10.0
 # wal_compression is off, as PostgreSQL has it by default: without lz4 in the wheel, the first touch of a page after a
 # checkpoint would cost 0.1 ms of compressing, and pages of random keys do not get smaller.
-_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "8GB", "max_connections": "200", "wal_compression": "off"}
+_SETTINGS = {"shared_buffers": "4GB", "max_wal_size": "8GB", "max_connections": "200", "wal_compression": "off"}
 _SHORT_TEMPORARY = "/tmp"  # noqa: S108  # a unix socket's path is short; mkdtemp closes the folder to others
 
 

@@ -15,6 +15,7 @@ from coupon_ledger.commands.codes import codes
 from coupon_ledger.commands.dead_letters import dead_letters
 from coupon_ledger.commands.keys import keys
 from coupon_ledger.commands.projections import projections
+from coupon_ledger.commands.void import void
 from coupon_ledger.demo.command import demo
 from coupon_ledger.embedded import EmbeddedServerError
 from coupon_ledger.settings import Settings
@@ -34,7 +35,7 @@ def cli(context: click.Context) -> None:
 
 
 PARTS = (run.up, run.migrate, run.ready, run.serve, run.consume, run.project, run.expire)
-for command in (*PARTS, demo, keys, codes, dead_letters, projections):
+for command in (*PARTS, demo, keys, codes, void, dead_letters, projections):
     cli.add_command(command)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -81,12 +82,31 @@ class Ledger:
         Raises the ``Refusal`` of the rule that says no, or a ``ServiceError`` after which the same request may be
         sent again: at once ``QueueFull`` when too many callers wait for a look, a commit or the database.
         """
+        with self._counted():
+            return self._attempt(work)
+
+    def ask(self, work: Work) -> Receipt:
+        """What the work answers, decided in the caller's own thread, where it holds up nobody; it commits nothing.
+
+        Raises the ``Refusal`` of the rule that says no, or ``QueueFull`` as ``do`` does.
+        """
+        with self._counted():
+            decided = self._decide(work, self._look([work], None), None)
+        if isinstance(decided, Refusal):
+            raise decided
+        if isinstance(decided, Unit):
+            raise TypeError("what is only asked has nothing to commit")
+        return decided
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count this caller as long as it waits; one too many hears ``QueueFull``."""
         with self._counting:
             if self._callers >= self._callers_limit:
                 raise QueueFull()
             self._callers += 1
         try:
-            return self._attempt(work)
+            yield
         finally:
             with self._counting:
                 self._callers -= 1

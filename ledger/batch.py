@@ -1,7 +1,7 @@
 """The batch: one issue of coupons, with its quantity, limits and windows.
 
 The batch stream holds only its own life. Counting issued coupons is not its business: the stock guard in the
-commit transaction holds promise 1 under any concurrency (design.md section 5).
+commit transaction holds the quantity under any concurrency.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ class BatchPlan:
             raise InvalidPeriod("valid_delay_seconds is out of bounds", field="valid_delay_seconds")
         if self.valid_for_seconds is not None and not _whole(self.valid_for_seconds, 1, DURATION_LIMIT_SECONDS):
             raise InvalidPeriod("valid_for_seconds is out of bounds", field="valid_for_seconds")
+        if self.valid_delay_seconds and self.valid_from is not None and self.valid_for_seconds is None:
+            raise InvalidPeriod("a validity that begins at valid_from has no delay", field="valid_delay_seconds")
 
 
 class Batch(Aggregate):
@@ -165,12 +167,15 @@ class Batch(Aggregate):
     def change_quantity(self, request: Request, now: datetime, *, expected: int, target: int) -> None:
         """Set the quantity if it is still the expected one; the guard refuses a target below what is issued.
 
-        Not while a second person reviews it, who must agree to what is there.
+        Not while a second person reviews it, who must agree to what is there. Raises ``SelfApproval`` when what was
+        approved is raised by who submitted it.
         """
         self._step(now, "DRAFT", "APPROVED", "RUNNING", "PAUSED")
         check_quantity(target)
         if self.quantity != expected:
             raise QuantityConflict(expected=expected, quantity=self.quantity)
+        if target > expected:
+            self._check_raised_by(request.actor)
         self.trigger(events.BatchQuantityChanged, request, now, quantity_before=self.quantity, quantity=target)
 
     def change_budget(self, request: Request, now: datetime, *, expected_minor: int, target_minor: int) -> None:
@@ -180,6 +185,8 @@ class Batch(Aggregate):
         before = self.budget_minor
         if before is None or before != expected_minor:
             raise BudgetConflict(expected_minor=expected_minor, budget_minor=before)
+        if target_minor > before:
+            self._check_raised_by(request.actor)
         self.trigger(events.BatchBudgetChanged, request, now, budget_before_minor=before, budget_minor=target_minor)
 
     @cached_property
@@ -259,6 +266,11 @@ class Batch(Aggregate):
         if end <= max(begin, issued_at):
             raise BatchNotOpen("a coupon issued now would already be expired", batch_id=self.key)
         return begin, end
+
+    def _check_raised_by(self, actor: str) -> None:
+        """More than was approved needs a second person as the plan did; in a draft, the review is still to come."""
+        if self.created.needs_approval and self.stored_state != "DRAFT" and actor == self.submitted_by:
+            raise SelfApproval("who submitted the batch cannot raise what was approved", batch_id=self.key)
 
     def _step(self, now: datetime, *allowed: str) -> None:
         if not self.version:

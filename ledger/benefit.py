@@ -84,6 +84,11 @@ class Benefit:
         return self.units or 1
 
     @property
+    def needs_basket(self) -> bool:
+        """Whether nothing but the order's lines bounds what it takes off."""
+        return self.worth_minor is None and self.kind not in ("percent_off", "order_stated")
+
+    @property
     def worth_minor(self) -> int | None:
         """The most that one coupon can ever take off; ``None`` where the basket alone bounds it."""
         if self.kind in ("amount_off", "cash_voucher"):

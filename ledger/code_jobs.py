@@ -117,7 +117,10 @@ def generic_code(text: str) -> CodeList:
 
 
 def export(ledger: Ledger, keys: CodeKeys, merchant_id: str, codes_id: str) -> Iterator[str]:
-    """The codes of a set, as people read them, until the export is confirmed; one after the other, never all at once.
+    """The codes of a set, as people read them; one after the other, never all at once.
+
+    The first time begins a window in which a download that broke may be repeated, until the export is confirmed. When
+    the window is over, what the codes are made from is erased as if it had been.
 
     Raises ``CodesNotFound`` or ``CodesExported`` at once, not when the first code is asked for.
     """
@@ -126,9 +129,12 @@ def export(ledger: Ledger, keys: CodeKeys, merchant_id: str, codes_id: str) -> I
     codes.check_exportable(merchant_id)
     with ledger.store.connection() as connection:
         found = code_store.find_set(connection, codes_id)
-    if found is None or found.salt is None:
-        raise CodesExported(codes_id=codes_id)
-    secret, count = keys.set_secret(found.key_id, codes_id, found.salt), found.count
+        if found is None or found.salt is None:
+            raise CodesExported(codes_id=codes_id)
+        secret, count = keys.set_secret(found.key_id, codes_id, found.salt), found.count
+        if not code_store.begin_export(connection, codes_id):
+            code_store.erase_salt(connection, codes_id)
+            raise CodesExported("the time to export the codes again is over", codes_id=codes_id)
     return (shown(code_of(secret, number)) for number in range(count))
 
 

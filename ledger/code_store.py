@@ -15,6 +15,8 @@ USER_MISSES = 10
 """Wrong codes of one user, asked for with one API key, in a window."""
 ADDRESS_MISSES = 100
 """Wrong codes from one address in a window: households and offices share theirs."""
+EXPORT_WINDOW_SECONDS = 86_400
+"""From the first download of a set's codes on, for repeats of one that broke."""
 
 Connection = psycopg.Connection[Any]
 
@@ -31,6 +33,7 @@ class CodeSet:
     stored: int
     key_id: str
     salt: bytes | None
+    first_export_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,20 @@ def add_hashes(connection: Connection, merchant_id: str, codes_id: str, hashes: 
 def set_stored(connection: Connection, codes_id: str, stored: int) -> None:
     """Say how many of the set's codes are in the table."""
     connection.execute("update code_sets set stored = %s where codes_id = %s", (stored, codes_id))
+
+
+_BEGIN_EXPORT = """
+update code_sets set first_export_at = coalesce(first_export_at, clock_timestamp())
+ where codes_id = %s
+returning clock_timestamp() < first_export_at + make_interval(secs => %s)
+"""
+
+
+def begin_export(connection: Connection, codes_id: str) -> bool:
+    """Say that the set's codes are read; ``False`` where the time since the first of such is over."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    row = cursor.execute(_BEGIN_EXPORT, (codes_id, EXPORT_WINDOW_SECONDS)).fetchone()
+    return row is not None and row[0]
 
 
 def erase_salt(connection: Connection, codes_id: str) -> None:

@@ -3,8 +3,8 @@
 PENDING, EXPIRED and the end of a lock are derived from the clock; events only write down what is already true.
 
 Each event is one step: issued -> UNUSED, locked UNUSED -> LOCKED, unlocked LOCKED -> UNUSED, used LOCKED -> USED,
-debited LOCKED -> UNUSED, returned USED -> UNUSED (if restored), expired UNUSED -> EXPIRED, voided UNUSED -> VOIDED.
-lock_extended, credited, extended, transferred and shared leave the state as it is.
+debited LOCKED -> UNUSED, returned and credited USED -> UNUSED (if restored), expired UNUSED -> EXPIRED,
+voided UNUSED -> VOIDED. lock_extended, extended, transferred and shared leave the state as it is.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class CouponState(Aggregate):
     returned_redemption_id: str | None = None
     locked: events.CouponLocked | None = None
     """The last lock."""
+    held_since: datetime | None = None
+    """When the order of the last lock began to hold it: its first lock, where it locked again for another basket."""
+    let_go_by: str | None = None
+    """The request that ended the last lock to lock again."""
     used: events.CouponUsed | None = None
     """The last use."""
     balance_minor: int | None = None
@@ -63,6 +67,8 @@ class CouponState(Aggregate):
         """What the last use's lines got back, by line id."""
         self.debits: dict[str, events.CouponDebited] = {}
         """What orders spent of a voucher's balance, by order id."""
+        self.undone_lines: dict[str, dict[str, int]] = {}
+        """What the lines of such an order got back, by order id and line id."""
 
     def state_at(self, now: datetime) -> str:
         """PENDING, UNUSED, LOCKED, USED, EXPIRED or VOIDED at that instant.
@@ -88,6 +94,16 @@ class CouponState(Aggregate):
         if not terms.benefit.leaves_balance:
             return None
         return terms.benefit.value_minor if self.balance_minor is None else self.balance_minor
+
+    def spent_on(self, order_id: str) -> events.CouponUsed | events.CouponDebited:
+        """The use by an order that has spent the coupon, or a part of it."""
+        spent = self.debits.get(order_id) or self.used
+        assert spent is not None
+        return spent
+
+    def returned_whole(self) -> bool:
+        """Whether the use was returned and the policy kept the coupon used."""
+        return self.redemption_id is not None and self.returned_redemption_id == self.redemption_id
 
     def _record(
         self, event_class: type[events.CouponEvent], request: Request, occurred_at: datetime, **payload: Any

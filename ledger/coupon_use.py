@@ -27,6 +27,8 @@ from ledger.redemption import Redemption, check_scope, check_total, returned_lin
 from ledger.request import Request
 from ledger.terms import LOCK_TTL_LIMIT_SECONDS, Terms
 
+LONGEST_LOCK = timedelta(seconds=LOCK_TTL_LIMIT_SECONDS)
+
 
 class OrderedCoupon(CouponState):
     """The commands of orders."""
@@ -77,8 +79,10 @@ class OrderedCoupon(CouponState):
         self._refuse_unless(state, "UNUSED")
         if not terms.usable_at(now):
             raise OutOfHours(coupon_id=self.key)
-        check_total(self.key, terms, order_total_minor)
+        check_total(self.key, terms, order_total_minor, priced=discount_minor is not None)
         live = self.lock_ends_at is not None and now < self.lock_ends_at
+        if live and self.held_since is not None:
+            lock_ends_at = min(lock_ends_at, self.held_since + LONGEST_LOCK)
         self._end_hold(request, now, "locked_again" if live else "lock_ended")
         self._record(
             events.CouponLocked,
@@ -111,8 +115,8 @@ class OrderedCoupon(CouponState):
         """Spend the coupon on the order that holds it. Where this order used it at this discount, nothing happens.
 
         Validity and hours were judged at the lock, so a live lock is confirmed after their end too. After the lock's
-        end it is late: terms may let it count while the coupon is still valid and nobody else holds it. ``lapsed`` is
-        such a hold whose end was written down (``lapsed_hold``).
+        end it is late: terms may let it count while the coupon is still valid, still its holder's to use, and nobody
+        else holds it. ``lapsed`` is such a hold whose end was written down (``lapsed_hold``).
 
         A voucher that leaves a balance is debited, until the use that empties it.
         """
@@ -128,8 +132,10 @@ class OrderedCoupon(CouponState):
             raise LockExpired(coupon_id=self.key, lock_ended_at=text_of(self.lock_ends_at or hold.lock_ends_at))
         if order_total_minor is None:
             order_total_minor = hold.order_total_minor
+        if late:
+            self.check_holder(hold.holder_id)
         discount_minor, allocation = redemption.under(hold)
-        check_total(self.key, terms, order_total_minor)
+        check_total(self.key, terms, order_total_minor, priced=hold.discount_minor is not None)
         check_scope(self.key, terms, channel, allocation)
         self._check_most(terms, hold, order_total_minor, discount_minor)
         if self.order_id is None:
@@ -182,19 +188,22 @@ class OrderedCoupon(CouponState):
         """Undo the use after a refund, as the pinned return policy says for this reason. Answers what was given back.
 
         With ``lines`` (``returned_lines``) only their part is given back and the coupon stays used; the return that
-        completes the whole, or the one without lines, lets the policy decide.
+        completes the whole, or the one without lines, lets the policy decide. Where nothing is left of these lines,
+        nothing happens.
         """
         self._exists()
         if self.voided:
             raise CouponVoid(coupon_id=self.key)
         if order_id in self.debits:
             return self._credit(request, now, terms, order_id, reason, lines)
-        if self.used is None or self.redemption_id is None or self.returned_redemption_id == self.redemption_id:
+        if self.used is None or self.redemption_id is None or self.returned_whole():
             raise NotUsed(coupon_id=self.key)
         if self.used_order_id != order_id:
             raise LockMismatch("another order used the coupon", coupon_id=self.key)
         rule = terms.return_policy.rule(reason)
         parts = returned_lines(self.key, self.used, self.returned_lines, lines) if lines else []
+        if lines and not parts:
+            return 0
         left = self.discount_minor - sum(self.returned_lines.values())
         returned_minor = sum(part["discount_minor"] for part in parts) if parts else left
         whole = returned_minor == left
@@ -219,6 +228,8 @@ class OrderedCoupon(CouponState):
 
     def _spent(self, order_id: str, redemption: Redemption) -> bool:
         """Whether the order has already spent it like this. Raises ``CouponUsed`` where it did so otherwise."""
+        if self.returned_whole():
+            return False
         if self.redemption_id is not None and not self.voided and self.used_order_id == order_id:
             discount_minor = self.discount_minor
         elif order_id in self.debits:
@@ -260,8 +271,8 @@ class OrderedCoupon(CouponState):
             self._record(events.CouponUsed, request, now, **spent)
 
     def _extend_lock(self, request: Request, now: datetime, ends_at: datetime, hold: events.CouponLocked) -> None:
-        """Counted from the lock itself, so that an order cannot renew it for ever (features.md E)."""
-        ends_at = min(ends_at, hold.occurred_at + timedelta(seconds=LOCK_TTL_LIMIT_SECONDS))
+        """Counted from the lock itself, so that an order cannot renew it for ever."""
+        ends_at = min(ends_at, (self.held_since or hold.occurred_at) + LONGEST_LOCK)
         if self.lock_ends_at is not None and ends_at > self.lock_ends_at:
             named = {"order_id": hold.order_id, "lock_id": hold.lock_id}
             self._record(events.CouponLockExtended, request, now, lock_ends_at=ends_at, **named)
@@ -281,23 +292,25 @@ class OrderedCoupon(CouponState):
         reason: str,
         lines: Sequence[Mapping[str, Any]],
     ) -> int:
-        """Put what the order spent back on the voucher, whole, unless the policy keeps it.
+        """Put what the order spent back on the voucher, or what these lines of it carried, unless the policy keeps it.
 
-        A grace moves the end of a voucher that is still valid. One that has expired keeps its end, whether or not
-        that was written down.
+        So a voucher is unused again that a later order had emptied and whose return the policy kept. A grace moves
+        the end of a voucher that is still valid. One that has expired keeps its end, whether or not that was written
+        down.
         """
-        debit, left = self.debits[order_id], self.left_minor(terms)
-        rule = terms.return_policy.rule(reason)
-        if lines:
-            raise ReturnNotAllowed("what an order spent of a voucher is returned whole", coupon_id=self.key)
-        if self.redemption_id is not None or left is None:
+        debit, rule = self.debits[order_id], terms.return_policy.rule(reason)
+        emptied = self.redemption_id is not None
+        if emptied and not self.returned_whole():
             detail = "another order has emptied the voucher since; return that one first"
             raise ReturnNotAllowed(detail, coupon_id=self.key, order_id=self.used_order_id)
-        credited_minor = 0 if rule == "keep_used" else debit.discount_minor
-        if rule == "restore_with_grace" and self.state_at(now) != "EXPIRED":
-            valid_until = now + timedelta(days=terms.return_policy.grace_days)
-            if valid_until > self.valid_until:
-                self._extend(request, now, valid_until, reason)
+        undone = self.undone_lines.get(order_id, {})
+        parts = returned_lines(self.key, debit, undone, lines) if lines else []
+        if lines and not parts:
+            return 0
+        left = debit.discount_minor - sum(undone.values())
+        undone_minor = sum(part["discount_minor"] for part in parts) if parts else left
+        credited_minor = 0 if rule == "keep_used" else undone_minor
+        balance_minor = 0 if emptied else self.left_minor(terms) or 0
         self._record(
             events.CouponCredited,
             request,
@@ -306,6 +319,12 @@ class OrderedCoupon(CouponState):
             redemption_id=debit.redemption_id,
             reason=reason,
             credited_minor=credited_minor,
-            balance_minor=left + credited_minor,
+            balance_minor=balance_minor + credited_minor,
+            restored=emptied and credited_minor > 0,
+            lines=parts,
         )
+        if undone_minor == left and rule == "restore_with_grace" and self.state_at(now) not in ("EXPIRED", "USED"):
+            valid_until = now + timedelta(days=terms.return_policy.grace_days)
+            if valid_until > self.valid_until:
+                self._extend(request, now, valid_until, reason)
         return credited_minor

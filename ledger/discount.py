@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ledger.basket import Basket
-from ledger.benefit import MONEY_LIMIT_MINOR, Benefit
+from ledger.benefit import MONEY_LIMIT_MINOR
+from ledger.scope import Places
 from ledger.terms import Terms
 
 ITEM_KINDS = frozenset({"fixed_price", "gift", "exchange", "trial"})
@@ -69,6 +70,14 @@ class Usable:
         """Whether it stands alone."""
         return self.coupon.terms.stacking_mode == "exclusive"
 
+    def alone(self, amounts: Sequence[int], eligible: int) -> int:
+        """What it takes off where it is used alone, from lines in scope that cost ``eligible``."""
+        cap = self.coupon.terms.order_cap_permyriad
+        room = MONEY_LIMIT_MINOR if cap is None else sum(amounts[:-1]) * cap // WHOLE
+        if self.kind == "free_shipping" or self.units:
+            return sum([part for _, part in self.take(amounts, room)])
+        return min(eligible * self.permyriad // WHOLE, self.most, room)
+
     def take(self, left: Sequence[int], room: int) -> Parts:
         """What it takes off, at most ``room`` from lines; ``room`` does not bound the shipping cost.
 
@@ -91,10 +100,36 @@ class Usable:
         return [(line, part) for line, part in zip(self.lines, spread(amount, weights), strict=True) if part]
 
 
-def usable(coupon: Offered, basket: Basket, covered: Sequence[int], dearest: Sequence[int]) -> Usable:
-    """The coupon on this basket, whose lines ``covered`` are in its scope; ``dearest`` are all lines by unit price."""
+class Goods:
+    """A basket, with what many coupons ask about it worked out once."""
+
+    def __init__(self, basket: Basket) -> None:
+        self.basket = basket
+        self.amounts = [line.amount_minor for line in basket.lines] + [basket.shipping_minor]
+        self.places = Places(basket.lines)
+        self.dearest = _by_unit_price(basket)
+        self._lines: dict[int, Sequence[int]] = {self.places.all: range(len(basket.lines))}
+        self._worth: dict[int, int] = {}
+
+    def worth(self, bits: int) -> int:
+        """What these lines cost before coupons."""
+        found = self._worth.get(bits)
+        if found is None:
+            found = self._worth[bits] = sum([self.amounts[index] for index in self.lines(bits)])
+        return found
+
+    def lines(self, bits: int) -> Sequence[int]:
+        """The indices of these lines; the same object for the same lines."""
+        found = self._lines.get(bits)
+        if found is None:
+            found = self._lines[bits] = [index for index, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
+        return found
+
+
+def usable(coupon: Offered, goods: Goods, covered: int) -> Usable:
+    """The coupon on this basket, whose lines ``covered``, a bit for each, are in its scope."""
     benefit = coupon.terms.benefit
-    made = Usable(coupon=coupon, kind=benefit.kind, lines=covered, most=MONEY_LIMIT_MINOR)
+    made = Usable(coupon=coupon, kind=benefit.kind, lines=goods.lines(covered), most=MONEY_LIMIT_MINOR)
     if benefit.max_discount_minor is not None:
         made.most = benefit.max_discount_minor
     if benefit.kind in ("amount_off", "cash_voucher"):
@@ -105,7 +140,7 @@ def usable(coupon: Offered, basket: Basket, covered: Sequence[int], dearest: Seq
     elif benefit.kind == "order_stated":
         made.most = 0
     elif benefit.kind in ITEM_KINDS:
-        made.units = _units(benefit, basket, covered, dearest)
+        made.units = _units(coupon.terms, goods, covered)
         made.lines = [line for line, _, _ in made.units]
     return made
 
@@ -128,28 +163,30 @@ def spread(amount: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def by_unit_price(basket: Basket) -> list[int]:
+def _by_unit_price(basket: Basket) -> list[int]:
     """The lines, the dearest unit first: what a unit costs before any coupon. Of equals the earlier comes first."""
     lines = basket.lines
     common = math.lcm(*{line.quantity for line in lines})
     return sorted(range(len(lines)), key=lambda index: -lines[index].amount_minor * (common // lines[index].quantity))
 
 
-def _units(
-    benefit: Benefit, basket: Basket, covered: Sequence[int], dearest: Sequence[int]
-) -> list[tuple[int, int, int]]:
+def _units(terms: Terms, goods: Goods, covered: int) -> list[tuple[int, int, int]]:
     """Which units it works on. They are chosen by their price before coupons, so that no other coupon changes them."""
+    benefit = terms.benefit
     price = 0 if benefit.kind in ("gift", "trial") else benefit.value_minor or 0
-    allowed = set(covered)
+    allowed = covered
     if benefit.products:
-        allowed = {index for index, line in enumerate(basket.lines) if line.product_id in benefit.products}
+        allowed = terms.scope.admitted(goods.places) & goods.places.of("products", frozenset(benefit.products))
     remaining = benefit.most_units
     found = []
-    for index in dearest:
-        if remaining and index in allowed:
-            line = basket.lines[index]
+    for index in goods.dearest if allowed else ():
+        if allowed >> index & 1:
+            line = goods.basket.lines[index]
             units = min(remaining, line.quantity)
             remaining -= units
             worth = line.amount_minor * units // line.quantity
-            found.append((index, max(0, worth - units * price), units * price))
+            leaves = min(worth, units * price)
+            found.append((index, worth - leaves, leaves))
+            if not remaining:
+                break
     return found

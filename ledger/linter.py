@@ -1,4 +1,4 @@
-"""The linter: terms and plans that are valid, and would lose money by mistake (features.md O11).
+"""The linter: terms and plans that are valid, and would lose money by mistake.
 
 Shops set coupons wrongly and lose money: threshold and amount exchanged, a hundred percent, a coupon that stacks on
 anything, a window of last year. What nobody can mean is refused unless the caller accepts the risk in so many words;
@@ -18,8 +18,10 @@ from ledger.errors import RiskyTerms
 from ledger.terms import Terms
 
 WHOLE_PERMYRIAD = 10_000
-PRICE_CUTS = ("amount_off", "percent_off")
-"""Kinds that take off any order; a gift, a fixed price or shipping is bounded by what it is."""
+PRICE_CUTS = ("amount_off", "percent_off", "cash_voucher")
+"""Kinds that take off any order; a fixed price, an exchange or shipping is bounded by what it is."""
+GIFTS = ("gift", "trial")
+"""Kinds that give units away: one is bounded by what it is, many are not."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,13 @@ def _uncapped(message: str) -> Finding:
 
 
 def _of_stacking(terms: Terms, plan: BatchPlan | None) -> Iterator[Finding]:
-    cuts = terms.benefit.kind in PRICE_CUTS and not terms.min_spend_minor
-    if cuts and terms.stacking_mode == "stackable" and (plan is None or plan.budget_minor is None):
-        message = "it comes off together with any other coupon, without a minimum spend"
+    benefit = terms.benefit
+    cuts = benefit.kind in PRICE_CUTS or (benefit.kind in GIFTS and benefit.most_units > 1)
+    if terms.min_spend_minor or not cuts or terms.stacking_mode == "exclusive":
+        return
+    if plan is None or plan.budget_minor is None:
+        others = "any other coupon" if terms.stacking_mode == "stackable" else "any coupon of another group"
+        message = f"it comes off together with {others}, without a minimum spend"
         message += " and without a budget" if plan is not None else ""
         yield Finding("stackable_without_threshold", "warn", "stacking_mode", message)
 

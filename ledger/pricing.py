@@ -18,8 +18,8 @@ import orjson
 from ledger.aggregate import text_of
 from ledger.basket import Basket
 from ledger.benefit import BenefitKind
-from ledger.combination import Combination, best, cap_of, come_off
-from ledger.discount import ITEM_KINDS, Offered, Parts, Usable, by_unit_price, usable
+from ledger.combination import Combination, best, come_off
+from ledger.discount import ITEM_KINDS, Goods, Offered, Parts, Usable, usable
 from ledger.errors import (
     BelowMinSpend,
     CouponExpired,
@@ -33,7 +33,6 @@ from ledger.errors import (
     OutOfScope,
     Refusal,
 )
-from ledger.scope import Scope
 
 __all__ = ["Chosen", "CouponResult", "Offered", "Outcome", "Quote", "price", "quote"]
 
@@ -95,7 +94,11 @@ class Quote:
     digest: str
     """SHA-256 over the basket and the chosen coupons with their discounts: equal digests, equal quotes."""
     exact: bool
-    """Whether no better combination exists; otherwise it is the best of those that the search looked at."""
+    """Whether the search was whole: before rounding, no other combination takes off more.
+
+    After it another may, by at most one minor unit for each coupon. When it is ``False`` the combination is the best of
+    those that the search looked at, and a coupon may be in it that could be left out.
+    """
 
     @property
     def payable_minor(self) -> int:
@@ -105,9 +108,9 @@ class Quote:
 
 def quote(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
     """Each coupon on this basket, and the best combination of those that apply."""
-    candidates, refusals = _judged(coupons, basket, now)
-    amounts = _amounts(basket)
-    combination, exact = best(candidates, amounts)
+    goods = Goods(basket)
+    candidates, refusals = _judged(coupons, goods, now)
+    combination, exact = best(candidates, goods.amounts)
     results = [
         CouponResult(coupon_id=coupon_id, outcome="refused", refusal=refusal) for coupon_id, refusal in refusals.items()
     ]
@@ -121,15 +124,15 @@ def price(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
     Raises the refusal of the first, in the order in which they come off, that does not apply or does not stand with
     another.
     """
-    candidates, refusals = _judged(coupons, basket, now)
+    goods = Goods(basket)
+    candidates, refusals = _judged(coupons, goods, now)
     for refusal in refusals.values():
         raise refusal
     for each in candidates:
         for other in candidates:
             if other is not each and (each.exclusive or (each.group is not None and each.group == other.group)):
                 raise ExclusiveConflict(coupon_id=each.coupon.coupon_id, with_coupon_id=other.coupon.coupon_id)
-    amounts = _amounts(basket)
-    combination = come_off(candidates, amounts)
+    combination = come_off(candidates, goods.amounts)
     results = [_explained(each, combination) for each in candidates]
     return _quoted(combination, basket, sorted(results, key=lambda result: result.coupon_id), True)
 
@@ -137,22 +140,17 @@ def price(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
 # --- which coupons apply ------------------------------------------------------------------------------
 
 
-def _judged(coupons: Sequence[Offered], basket: Basket, now: datetime) -> tuple[list[Usable], dict[str, Refusal]]:
+def _judged(coupons: Sequence[Offered], goods: Goods, now: datetime) -> tuple[list[Usable], dict[str, Refusal]]:
     """Those that apply and those that do not, both in the order in which they come off."""
     if len({coupon.coupon_id for coupon in coupons}) != len(coupons):
         raise InvalidField("a coupon is named twice", field="coupon_ids")
     candidates: list[Usable] = []
     refusals: dict[str, Refusal] = {}
-    dearest = by_unit_price(basket)
-    amounts = _amounts(basket)
     for coupon in sorted(coupons, key=_turn):
         try:
-            made = _applied(coupon, basket, now, amounts, dearest)
+            candidates.append(_applied(coupon, goods, now))
         except Refusal as refusal:
             refusals[coupon.coupon_id] = refusal
-        else:
-            made.alone_minor = sum([part for _, part in made.take(amounts, cap_of([made], amounts))])
-            candidates.append(made)
     return candidates, refusals
 
 
@@ -161,26 +159,26 @@ def _turn(coupon: Offered) -> tuple[int, int, str]:
     return -coupon.terms.priority, KIND_ORDER[coupon.terms.benefit.kind], coupon.coupon_id
 
 
-def _applied(coupon: Offered, basket: Basket, now: datetime, amounts: Sequence[int], dearest: Sequence[int]) -> Usable:
+def _applied(coupon: Offered, goods: Goods, now: datetime) -> Usable:
     """The coupon on this basket. Checks in the field's order (features.md U2): time, scope, minimum spend."""
     _check_state(coupon, now)
     terms, coupon_id = coupon.terms, coupon.coupon_id
     if not terms.usable_at(now):
         raise OutOfHours(coupon_id=coupon_id)
-    field = "currency" if terms.currency != basket.currency else terms.scope.misses_of(basket)
+    field = "currency" if terms.currency != goods.basket.currency else terms.scope.misses_of(goods.basket)
     if field is not None:
         raise OutOfScope(coupon_id=coupon_id, field=field)
-    covered = _covered(terms.scope, basket)
+    covered = terms.scope.covered(goods.places)
     if not covered:
         raise OutOfScope(coupon_id=coupon_id, field="lines")
-    made = usable(coupon, basket, covered, dearest)
+    made = usable(coupon, goods, covered)
     if made.kind in ITEM_KINDS and not made.units:
         raise OutOfScope("the basket holds no product that the coupon gives", coupon_id=coupon_id, field="products")
-    eligible = sum([amounts[index] for index in covered])
+    in_scope = goods.worth(covered)
+    eligible = in_scope
     if terms.benefit.products:
         # What is given does not help to reach its own minimum spend.
-        in_scope = set(covered)
-        eligible -= sum(off + leaves for index, off, leaves in made.units if index in in_scope)
+        eligible -= sum(off + leaves for index, off, leaves in made.units if covered >> index & 1)
     if eligible < terms.min_spend_minor:
         raise BelowMinSpend(
             coupon_id=coupon_id,
@@ -188,15 +186,8 @@ def _applied(coupon: Offered, basket: Basket, now: datetime, amounts: Sequence[i
             eligible_minor=eligible,
             missing_minor=terms.min_spend_minor - eligible,
         )
+    made.alone_minor = made.alone(goods.amounts, in_scope)
     return made
-
-
-def _covered(scope: Scope, basket: Basket) -> Sequence[int]:
-    """The lines in scope."""
-    excluded = scope.excluded_products or scope.excluded_categories or scope.excluded_shops
-    if not (scope.products or scope.categories or scope.shops or excluded):
-        return range(len(basket.lines))
-    return [index for index, line in enumerate(basket.lines) if scope.covers(line)]
 
 
 def _check_state(coupon: Offered, now: datetime) -> None:
@@ -216,10 +207,6 @@ def _check_state(coupon: Offered, now: datetime) -> None:
 
 
 # --- what is answered -----------------------------------------------------------------------------------
-
-
-def _amounts(basket: Basket) -> list[int]:
-    return [line.amount_minor for line in basket.lines] + [basket.shipping_minor]
 
 
 def _explained(each: Usable, combination: Combination) -> CouponResult:

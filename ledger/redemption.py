@@ -49,17 +49,45 @@ class Redemption:
     def under(self, hold: CouponLocked) -> tuple[int, list[dict[str, Any]]]:
         """The discount and its allocation: as said, or as the lock found them where nothing is said.
 
-        Raises ``InvalidField`` when neither says a discount.
+        Raises ``InvalidField`` when neither says a discount, ``NotApplicable`` for a line that carries more than the
+        lock found it to carry.
         """
         discount = hold.discount_minor if self.discount_minor is None else self.discount_minor
         if discount is None:
             raise InvalidField("discount_minor is needed: the lock came without a basket", field="redemptions")
-        told = self.allocation or (hold.allocation if discount == hold.discount_minor else ())
-        return discount, [dict(part) for part in told]
+        if not self.allocation:
+            return discount, [dict(part) for part in hold.allocation if discount == hold.discount_minor]
+        if hold.discount_minor is not None:
+            self._check_lines(hold)
+        return discount, [dict(part) for part in self.allocation]
+
+    def _check_lines(self, hold: CouponLocked) -> None:
+        found = {part["line_id"]: part for part in hold.allocation}
+        told: Counter[str] = Counter()
+        for part in self.allocation:
+            line_id = part["line_id"]
+            told[line_id] += part["discount_minor"]
+            most = found[line_id]["discount_minor"] if line_id in found else 0
+            if told[line_id] > most:
+                raise NotApplicable(
+                    "a line carries more of the discount than the lock found",
+                    coupon_id=self.coupon_id,
+                    line_id=line_id,
+                    discount_minor=told[line_id],
+                    most_minor=most,
+                )
+            product_id = part.get("product_id")
+            if product_id is not None and told[line_id] and product_id != found[line_id]["product_id"]:
+                raise NotApplicable("a line is of another product", coupon_id=self.coupon_id, line_id=line_id)
 
 
-def check_total(coupon_id: str, terms: Terms, order_total_minor: int | None) -> None:
-    """The order's total must reach the minimum spend, and be known where the terms depend on it."""
+def check_total(coupon_id: str, terms: Terms, order_total_minor: int | None, *, priced: bool) -> None:
+    """The order's total must reach the minimum spend, and be known where the terms depend on it.
+
+    Terms of which the order's lines alone say what they take off need a basket: then the coupon was ``priced``.
+    """
+    if terms.benefit.needs_basket and not priced:
+        raise NotApplicable("the coupon's terms need a basket", coupon_id=coupon_id)
     if order_total_minor is None:
         if terms.min_spend_minor or terms.benefit.percent_permyriad is not None:
             raise NotApplicable("the coupon's terms need order_total_minor", coupon_id=coupon_id)
@@ -105,27 +133,29 @@ def lapsed_hold(history: Sequence[Event]) -> CouponLocked | None:
 
 
 def returned_lines(
-    coupon_id: str, used: CouponUsed, returned: Mapping[str, int], asked: Sequence[Mapping[str, Any]]
+    coupon_id: str,
+    spent: CouponUsed | CouponDebited,
+    returned: Mapping[str, int],
+    asked: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """What each of the asked lines gives back, from the allocation that the use stored and never from today's terms.
 
-    ``asked`` is ``[{"line_id", "discount_minor"}]``; without an amount a line gives back what is left of it. Raises
-    ``ReturnNotAllowed`` for a line that the allocation does not have, or for more than is left of one.
+    ``asked`` is ``[{"line_id", "discount_minor"}]``; without an amount a line gives back what is left of it. Lines
+    that give nothing are left out, so it may be empty. Raises ``ReturnNotAllowed`` for more than is left of a line.
     """
-    allocated: Counter[str] = Counter()
-    for part in used.allocation:
-        allocated[str(part["line_id"])] += part["discount_minor"]
+    left: Counter[str] = Counter()
+    for part in spent.allocation:
+        left[str(part["line_id"])] += part["discount_minor"]
+    left.subtract(returned)
     parts = []
     for line in asked:
-        line_id = line["line_id"]
-        if line_id not in allocated:
-            detail = "the use's allocation does not have this line"
-            raise ReturnNotAllowed(detail, coupon_id=coupon_id, line_id=line_id)
-        left = allocated[line_id] - returned.get(line_id, 0)
-        wanted = line.get("discount_minor")
-        if (wanted is not None and wanted > left) or (allocated[line_id] and not left):
-            raise ReturnNotAllowed(coupon_id=coupon_id, line_id=line_id, discount_minor=wanted, left_minor=left)
-        parts.append({"line_id": line_id, "discount_minor": left if wanted is None else wanted})
-    if not any(part["discount_minor"] for part in parts):
-        raise ReturnNotAllowed("nothing is left of these lines to return", coupon_id=coupon_id)
+        line_id, wanted = line["line_id"], line.get("discount_minor")
+        if wanted is None:
+            wanted = left[line_id]
+        elif wanted > left[line_id]:
+            raise ReturnNotAllowed(
+                coupon_id=coupon_id, line_id=line_id, discount_minor=wanted, left_minor=left[line_id]
+            )
+        if wanted:
+            parts.append({"line_id": line_id, "discount_minor": wanted})
     return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +17,29 @@ SCOPE_LIMIT = 50_000
 WORD_LIMIT = 100
 """Order types, user types, use hours."""
 MINUTES_OF_DAY = 24 * 60
+
+
+class Places:
+    """On which lines of a basket each product, category and shop stands: a bit for each line."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.all = (1 << len(lines)) - 1
+        self._found: dict[str, dict[str | None, int]] = {"products": {}, "categories": {}, "shops": {}}
+        products, categories, shops = self._found.values()
+        for index, line in enumerate(lines):
+            bit = 1 << index
+            products[line.product_id] = products.get(line.product_id, 0) | bit
+            shops[line.shop_id] = shops.get(line.shop_id, 0) | bit
+            for category in line.categories:
+                categories[category] = categories.get(category, 0) | bit
+
+    def of(self, name: str, ids: frozenset[str]) -> int:
+        """The lines on which one of these products, categories or shops stands."""
+        found = self._found[name]
+        lines = 0
+        for id in ids.intersection(found):
+            lines |= found[id]
+        return lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +71,23 @@ class Scope:
     def _sets(self) -> dict[str, frozenset[str]]:
         return {of.name: frozenset(getattr(self, of.name)) for of in fields(self)}
 
-    def covers(self, line: Line) -> bool:
-        """Whether the coupon may take something off this line."""
+    def covered(self, places: Places) -> int:
+        """The lines that the coupon may take something off, as a bit for each."""
+        admitted = self.admitted(places)
+        if not (self.products or self.categories):
+            return admitted
         sets = self._sets
-        goods = line.product_id in sets["products"] or not sets["categories"].isdisjoint(line.categories)
-        if not goods and (sets["products"] or sets["categories"]):
-            return False
-        if sets["shops"] and line.shop_id not in sets["shops"]:
-            return False
-        return not (
-            line.product_id in sets["excluded_products"]
-            or line.shop_id in sets["excluded_shops"]
-            or not sets["excluded_categories"].isdisjoint(line.categories)
-        )
+        listed = places.of("products", sets["products"]) | places.of("categories", sets["categories"])
+        return admitted & listed
+
+    def admitted(self, places: Places) -> int:
+        """The lines of its shops that no exclusion names: what it gives away is one of them, listed or not."""
+        sets = self._sets
+        found = places.of("shops", sets["shops"]) if self.shops else places.all
+        for name in ("products", "categories", "shops"):
+            if excluded := sets[f"excluded_{name}"]:
+                found &= ~places.of(name, excluded)
+        return found
 
     def misses_of(self, basket: Basket) -> str | None:
         """The field of the order that is out of scope: ``order_type``, ``user_types`` or ``channel``."""

@@ -17,7 +17,7 @@ from ledger.errors import InvalidField
 from ledger.scope import WORD_LIMIT, Scope, UseHours
 
 LOCK_TTL_LIMIT_SECONDS = 86_400
-"""A lock may hold a coupon for a day at most (features.md E: locks that never end)."""
+"""A lock may hold a coupon for a day at most: one without an end keeps it from everybody."""
 GRACE_LIMIT_DAYS = 366
 PRIORITY_LIMIT = 1_000_000
 POINTS_LIMIT = 10**12
@@ -33,7 +33,7 @@ LateConfirm = Literal["refuse", "accept"]
 class ReturnPolicy:
     """Whether a used coupon comes back, by reason: the sources contradict each other, so it is data.
 
-    Defaults follow source 001 (U13 to U15): back when the order is cancelled or the merchant refunds, kept when
+    Defaults are those of features.md U13 to U15: back when the order is cancelled or the merchant refunds, kept when
     the buyer asks for the refund.
     """
 

@@ -273,6 +273,9 @@ def _debited(change: Change, event: CouponDebited) -> None:
 def _credited(change: Change, event: CouponCredited) -> None:
     change.returned += 1
     change.returned_minor += event.credited_minor
+    if event.restored:
+        change.used -= 1
+        change.unused += 1
 
 
 def _returned(change: Change, event: CouponReturned) -> None:

@@ -161,6 +161,8 @@ def _debited(move: Move, event: CouponDebited) -> None:
 
 
 def _credited(move: Move, event: CouponCredited) -> None:
+    if event.restored:
+        move.to("UNUSED")
     move.balance_minor = event.balance_minor
 
 

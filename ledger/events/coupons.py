@@ -82,6 +82,8 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
         aggregate.lock_ends_at = self.lock_ends_at
         aggregate.locked_total_minor = self.order_total_minor
         aggregate.locked = self
+        if aggregate.let_go_by != self.request_id:
+            aggregate.held_since = self.occurred_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,7 @@ class CouponUnlocked(CouponEvent, topic="coupon.unlocked"):
 
     def apply(self, aggregate: Any) -> None:
         aggregate.order_id = aggregate.lock_id = aggregate.lock_ends_at = None
+        aggregate.let_go_by = self.request_id if self.reason == "locked_again" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +187,26 @@ class CouponCredited(CouponEvent, topic="coupon.credited"):
     redemption_id: str
     reason: str
     credited_minor: int
+    """What was put back: nothing, where the return policy keeps it."""
     balance_minor: int
     """What is on it now."""
+    restored: bool
+    """Whether that made a voucher unused again which a later order, returned without its part, had used up."""
+    lines: list[dict[str, Any]]
+    """``[{"line_id", "discount_minor"}]``; empty when all that was left of the order's part was undone."""
 
     def apply(self, aggregate: Any) -> None:
-        aggregate.debits.pop(self.order_id, None)
+        undone = aggregate.undone_lines.setdefault(self.order_id, {})
+        for part in self.lines:
+            undone[part["line_id"]] = undone.get(part["line_id"], 0) + part["discount_minor"]
+        debit = aggregate.debits.get(self.order_id)
+        if not self.lines or (debit is not None and sum(undone.values()) == debit.discount_minor):
+            aggregate.debits.pop(self.order_id, None)
+            del aggregate.undone_lines[self.order_id]
         aggregate.balance_minor = self.balance_minor
+        if self.restored:
+            aggregate.redemption_id = aggregate.used_order_id = None
+            aggregate.discount_minor = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,12 @@ _TERMS_SINCE_V2: dict[str, Any] = {
 
 
 def _terms_v1_v2(payload: dict[str, Any]) -> None:
-    """Version 2 has more kinds of terms; those of version 1 had what is the default now."""
+    """Version 2 has more kinds of terms, and a description; version 1 had what is the default now."""
     terms = payload["terms"]
     benefit = terms["benefit"] | {"products": [], "units": None, "leaves_balance": False}
     lists = ("excluded_products", "excluded_categories", "excluded_shops", "order_types", "user_types", "channels")
     scope = terms["scope"] | {name: [] for name in lists}
+    payload["description"] = ""
     payload["terms"] = terms | _TERMS_SINCE_V2 | {"benefit": benefit, "scope": scope}
 
 
@@ -38,11 +39,13 @@ class TemplateCreated(Event, topic="template.created"):
     upcast_v1_v2 = staticmethod(_terms_v1_v2)
 
     name: str
+    description: str
     terms: dict[str, Any]
 
     def apply(self, aggregate: Any) -> None:
         aggregate.merchant_id = self.merchant_id
         aggregate.name = self.name
+        aggregate.description = self.description
         aggregate.terms = self.terms
 
 
@@ -54,8 +57,10 @@ class TemplateRevised(Event, topic="template.revised"):
     upcast_v1_v2 = staticmethod(_terms_v1_v2)
 
     name: str
+    description: str
     terms: dict[str, Any]
 
     def apply(self, aggregate: Any) -> None:
         aggregate.name = self.name
+        aggregate.description = self.description
         aggregate.terms = self.terms

@@ -10,6 +10,7 @@ create table code_sets (
     stored      integer not null default 0,  -- how many of them are in codes: a job that was cut off goes on from here
     key_id      text    not null,            -- the server's key that they are hashed with
     salt        bytea,                       -- makes the codes, with that key; erased when they have been handed over
+    first_export_at timestamptz,             -- their download began; it may be repeated for a while from then on
     constraint never_too_many check (stored between 0 and count)
 );
 

@@ -10,7 +10,7 @@ from ledger.aggregate import Aggregate
 from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.commit import Unit
 from ledger.coupon import Coupon
-from ledger.errors import ExclusiveConflict, InvalidField, VersionConflict
+from ledger.errors import ExclusiveConflict, InvalidField, NotApplicable, VersionConflict
 from ledger.request import Request
 from ledger.terms import Terms
 from ledger.work import Loaded
@@ -62,6 +62,31 @@ def check_stacking(loaded: Loaded, coupons: Sequence[Coupon]) -> None:
         same_group = terms.stacking_group is not None and terms.stacking_group == others.stacking_group
         if same_group or "exclusive" in (terms.stacking_mode, others.stacking_mode):
             raise ExclusiveConflict(coupon_id=one.key, with_coupon_id=other.key)
+
+
+def check_together(loaded: Loaded, order_id: str, coupons: Sequence[Coupon]) -> None:
+    """Raise unless what the order spent of these coupons stands together.
+
+    ``ExclusiveConflict`` as ``check_stacking``. ``NotApplicable`` where they were priced on different baskets, or not
+    with each other; and where they take more off the lines than the order costs, or than the least of their order
+    caps allows. An order of unknown total has neither bound.
+    """
+    check_stacking(loaded, coupons)
+    spent = [(terms_of(loaded, coupon), coupon.spent_on(order_id), coupon.locked) for coupon in coupons]
+    digests = {
+        lock.quote_digest
+        for _, use, lock in spent
+        if lock is not None and lock.lock_id == use.lock_id and lock.discount_minor is not None
+    }
+    if len(digests) > 1:
+        raise NotApplicable("the coupons were not priced together: lock them in one call", order_id=order_id)
+    totals = [use.order_total_minor for _, use, _ in spent if use.order_total_minor is not None]
+    off_lines = sum(use.discount_minor for terms, use, _ in spent if terms.benefit.kind != "free_shipping")
+    cap = min((terms.order_cap_permyriad for terms, _, _ in spent if terms.order_cap_permyriad), default=10_000)
+    most = min(totals, default=MONEY_LIMIT_MINOR) * cap // 10_000
+    if totals and off_lines > most:
+        detail = "the coupons together take more off than the order allows"
+        raise NotApplicable(detail, order_id=order_id, discount_minor=off_lines, most_minor=most)
 
 
 def coupon_streams(coupon_ids: Sequence[str]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from ledger.aggregate import text_of
 from ledger.basket import Basket, Channel
 from ledger.commit import Unit
 from ledger.coupon import ALLOCATION_LIMIT, Coupon, Redemption
-from ledger.errors import InvalidField, QuoteChanged
-from ledger.pricing import Chosen, price
+from ledger.errors import InvalidField, QuoteChanged, ReturnNotAllowed
+from ledger.pricing import Chosen, Quote, price
 from ledger.redemption import lapsed_hold
 from ledger.request import Request
 from ledger.use_cases.checks import (
@@ -18,6 +18,7 @@ from ledger.use_cases.checks import (
     check_money,
     check_reason,
     check_stacking,
+    check_together,
     checked_coupon_ids,
     coupon_streams,
     held,
@@ -59,9 +60,7 @@ def lock(
         coupons = [loaded.coupon(id) for id in coupon_ids]
         found = None
         if basket is not None:
-            for coupon in coupons:
-                coupon.check_holder(user_id)
-            found = price([offered(loaded, coupon, order_id) for coupon in coupons], basket, loaded.now)
+            found = _priced(loaded, coupons, order_id, user_id, basket)
             if quote_digest not in (None, found.digest):
                 raise QuoteChanged(quote_digest=found.digest, discount_minor=found.discount_minor)
         priced = {each.coupon_id: each for each in found.chosen} if found else {}
@@ -89,6 +88,12 @@ def lock(
     return Work(request, coupon_streams(coupon_ids), decide)
 
 
+def _priced(loaded: Loaded, coupons: Sequence[Coupon], order_id: str, user_id: str, basket: Basket) -> Quote:
+    for coupon in coupons:
+        coupon.check_holder(user_id)
+    return price([offered(loaded, coupon, order_id) for coupon in coupons], basket, loaded.now)
+
+
 def _locked(coupon: Coupon, priced: Mapping[str, Chosen]) -> dict[str, Any]:
     mine = priced.get(coupon.key)
     found = {"discount_minor": mine.discount_minor, "allocation": mine.allocation} if mine else {}
@@ -112,6 +117,7 @@ def confirm(
 ) -> Work:
     """Spend the coupons that the paid order holds, all or none (Confirm of TCC). Answers the redemptions.
 
+    Whether they stand together (``check_together``) is judged among those named here: name all of the order's.
     A voucher that leaves a balance answers ``balance_minor`` too, what is left on it.
     """
     check_id("order_id", order_id)
@@ -136,6 +142,7 @@ def confirm(
                 channel=channel,
                 lapsed=lapsed_hold(loaded.streams[coupon.id]),
             )
+        check_together(loaded, order_id, coupons)
         redeemed = [_redeemed(loaded, order_id, coupon) for coupon in coupons]
         unit = unit_of(request, {"order_id": order_id, "redemptions": redeemed}, *coupons)
         return released(unit, loaded, coupons)
@@ -148,14 +155,19 @@ def redeem(
     order_id: str,
     *,
     coupon_id: str,
-    discount_minor: int,
+    discount_minor: int | None = None,
     user_id: str | None = None,
     allocation: Sequence[Mapping[str, Any]] = (),
     order_total_minor: int | None = None,
     paid_minor: int | None = None,
     channel: str = "in_store",
+    basket: Basket | None = None,
 ) -> Work:
     """Lock and spend one coupon at once, as a till does. Answers as ``confirm``.
+
+    With a ``basket`` of the same channel the coupon is priced on it: all of its terms hold, the basket's total is the
+    order's, ``discount_minor`` may be left out, and said it is at most what was found. Without one the till says what
+    comes off.
 
     Without a ``user_id`` the shown code stands for the owner. A coupon that another order holds is refused; one that
     this order used already too, under another request key, because a till that scans twice should hear of it.
@@ -168,19 +180,31 @@ def redeem(
     check_money("paid_minor", paid_minor)
     _check_channel(channel)
     redemption = Redemption(coupon_id=coupon_id, discount_minor=discount_minor, allocation=allocation)
+    if basket is None and discount_minor is None:
+        raise InvalidField("discount_minor is needed where there is no basket", field="discount_minor")
+    if basket is not None and basket.channel != channel:
+        raise InvalidField(f"the basket is bought {basket.channel}, and used {channel}", field="basket.channel")
+    total_minor = order_total_minor if basket is None else basket.total_minor
 
     def decide(loaded: Loaded) -> Unit:
         coupon = loaded.coupon(coupon_id)
         terms = terms_of(loaded, coupon)
+        holder_id = coupon.user_id if user_id is None else user_id
+        found = None if basket is None else _priced(loaded, [coupon], order_id, holder_id, basket)
+        mine = found.chosen[0] if found else None
+        if mine and mine.discount_minor is None and discount_minor is None:
+            raise InvalidField("the terms leave it to the till what comes off", field="discount_minor")
         coupon.lock(
             request,
             loaded.now,
             terms,
             order_id=order_id,
-            user_id=coupon.user_id if user_id is None else user_id,
+            user_id=holder_id,
             ttl_seconds=None,
-            order_total_minor=order_total_minor,
-            quote_digest=None,
+            order_total_minor=total_minor,
+            quote_digest=found.digest if found else None,
+            discount_minor=mine.discount_minor if mine else None,
+            allocation=mine.allocation if mine else (),
         )
         coupon.confirm(
             request,
@@ -189,11 +213,15 @@ def redeem(
             redemption,
             order_id=order_id,
             lock_id=None,
-            order_total_minor=order_total_minor,
+            order_total_minor=total_minor,
             paid_minor=paid_minor,
             channel=channel,
         )
-        answer = {"order_id": order_id, "redemptions": [_redeemed(loaded, order_id, coupon)]}
+        check_together(loaded, order_id, [coupon])
+        redeemed = _redeemed(loaded, order_id, coupon)
+        if mine and not allocation:
+            redeemed["allocation"] = mine.allocation if redeemed["discount_minor"] == mine.discount_minor else []
+        answer = {"order_id": order_id, "redemptions": [redeemed]}
         return released(unit_of(request, answer, coupon), loaded, [coupon])
 
     return Work(request, coupon_streams([coupon_id]), decide)
@@ -228,7 +256,8 @@ def return_coupons(
     """Undo the use of coupons after a refund, all or none, as each one's pinned return policy says.
 
     ``lines`` are ``[{"line_id", "discount_minor"}]``: only what these lines of the order carried is given back, or
-    so much of it; without an amount, all that is left. An amount is for one coupon only. The coupon comes back with
+    so much of it; without an amount, all that is left. An amount is for one coupon only. A coupon of which nothing is
+    left on these lines gives back nothing; ``ReturnNotAllowed`` where that is so of all. The coupon comes back with
     the return that completes the whole. Answers each coupon's state and ``returned_minor``.
     """
     check_id("order_id", order_id)
@@ -245,14 +274,16 @@ def return_coupons(
             {"coupon_id": coupon.key, "state": coupon.state_at(loaded.now), "returned_minor": returned_minor}
             for coupon, returned_minor in zip(coupons, given, strict=True)
         ]
-        return unit_of(request, {"order_id": order_id, "coupons": states}, *coupons)
+        unit = unit_of(request, {"order_id": order_id, "coupons": states}, *coupons)
+        if not unit.events:
+            raise ReturnNotAllowed("nothing is left of these lines to return", order_id=order_id)
+        return unit
 
     return Work(request, coupon_streams(coupon_ids), decide)
 
 
 def _redeemed(loaded: Loaded, order_id: str, coupon: Coupon) -> dict[str, Any]:
-    spent = coupon.debits.get(order_id) or coupon.used
-    assert spent is not None
+    spent = coupon.spent_on(order_id)
     redeemed = {
         "coupon_id": coupon.key,
         "redemption_id": spent.redemption_id,

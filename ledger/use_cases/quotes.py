@@ -7,7 +7,7 @@ from typing import Any
 
 from ledger.basket import Basket
 from ledger.coupon import Coupon
-from ledger.errors import InvalidField
+from ledger.errors import CouponNotFound, InvalidField, NotOwner
 from ledger.pricing import Offered, Quote
 from ledger.pricing import quote as quoted
 from ledger.request import Request
@@ -18,11 +18,20 @@ QUOTE_COUPON_LIMIT = 200
 """Coupons that one quote looks at."""
 
 
-def quote(request: Request, order_id: str, *, user_id: str, coupon_ids: Sequence[str], basket: Basket) -> Work:
+def quote(
+    request: Request,
+    order_id: str,
+    *,
+    user_id: str,
+    coupon_ids: Sequence[str],
+    basket: Basket,
+    of_wallet: bool = False,
+) -> Work:
     """What each coupon would do for the order, and the best combination. Answers the quote, and commits nothing.
 
     Coupons are those that the user owns or that are shared with the user; one that the order holds already counts as
-    usable. Decides on what the coupons' streams say now.
+    usable. Decides on what the coupons' streams say now; it is for ``Ledger.ask``. Ids ``of_wallet`` come from a read
+    model that is a moment late, so a coupon that the user no longer holds is left out; a named one is refused.
     """
     check_id("order_id", order_id)
     check_id("user_id", user_id)
@@ -30,9 +39,16 @@ def quote(request: Request, order_id: str, *, user_id: str, coupon_ids: Sequence
         raise InvalidField(f"a quote is for at most {QUOTE_COUPON_LIMIT} different coupons", field="coupon_ids")
 
     def decide(loaded: Loaded) -> Receipt:
-        coupons = [loaded.coupon(id) for id in coupon_ids]
-        for coupon in coupons:
-            coupon.check_holder(user_id)
+        coupons = []
+        for id in coupon_ids:
+            try:
+                coupon = loaded.coupon(id)
+                coupon.check_holder(user_id)
+            except (CouponNotFound, NotOwner):
+                if not of_wallet:
+                    raise
+            else:
+                coupons.append(coupon)
         found = quoted([offered(loaded, coupon, order_id) for coupon in coupons], basket, loaded.now)
         return Receipt({"order_id": order_id, "user_id": user_id, **quote_answer(found)}, 0)
 

@@ -12,7 +12,9 @@ from ledger.use_cases.checks import unit_of
 from ledger.work import Loaded, Work
 
 
-def create_template(request: Request, *, name: str, terms: Terms, accept_risk: bool = False) -> Work:
+def create_template(
+    request: Request, *, name: str, terms: Terms, description: str = "", accept_risk: bool = False
+) -> Work:
     """Define an offer. Answers ``template_id``, ``version``, and ``warnings`` of the linter.
 
     Refused with ``RiskyTerms`` when it finds what nobody can mean, unless the caller accepts the risk.
@@ -23,7 +25,7 @@ def create_template(request: Request, *, name: str, terms: Terms, accept_risk: b
     def decide(loaded: Loaded) -> Unit:
         warnings = checked(lint(terms, None, loaded.now), accept_risk)
         template = Template(stream)
-        template.create(request, loaded.now, name=name, terms=terms)
+        template.create(request, loaded.now, name=name, description=description, terms=terms)
         answer = {"template_id": template_id, "version": template.version, "warnings": warnings}
         return unit_of(request, answer, template)
 
@@ -36,6 +38,7 @@ def revise_template(
     *,
     name: str,
     terms: Terms,
+    description: str = "",
     expected_version: int | None = None,
     accept_risk: bool = False,
 ) -> Work:
@@ -44,7 +47,7 @@ def revise_template(
     def decide(loaded: Loaded) -> Unit:
         template = loaded.template(template_id)
         warnings = checked(lint(terms, None, loaded.now), accept_risk)
-        template.revise(request, loaded.now, name=name, terms=terms, expected=expected_version)
+        template.revise(request, loaded.now, name=name, description=description, terms=terms, expected=expected_version)
         answer = {"template_id": template_id, "version": template.version, "warnings": warnings}
         return unit_of(request, answer, template)
 

@@ -125,6 +125,7 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
         use_cases.revise_template,
         template_id=template,
         name="Ten percent off",
+        description="Ten off.\nOnce.",
         terms=replace(
             terms,
             scope=Scope(channels=("online",)),
@@ -177,13 +178,12 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
     ask(use_cases.lock, 1, user_id="user-6", quote_digest="sha256:0", **order, **total)
     ask(use_cases.lock, 1, user_id="user-6", ttl_seconds=3_600, **order, **total)
     ask(use_cases.unlock, 1, reason="payment_timeout", **order)
-    basket = Basket(lines=(Line(line_id="1", product_id="0001", unit_price_minor=12_345),), currency="EUR")
-    ask(use_cases.lock, 1, user_id="user-6", basket=basket, **order)
-    lines = [
-        {"line_id": "1", "product_id": "0001", "discount_minor": 1_000},
-        {"line_id": "2", "product_id": "0002", "discount_minor": 234},
-    ]
-    redemption = Redemption(coupon_id=used, discount_minor=1_234, allocation=lines)
+    lines = (
+        Line(line_id="1", product_id="0001", unit_price_minor=10_000),
+        Line(line_id="2", product_id="0002", unit_price_minor=2_345),
+    )
+    ask(use_cases.lock, 1, user_id="user-6", basket=Basket(lines=lines, currency="EUR"), **order)
+    redemption = Redemption(coupon_id=used, discount_minor=None)
     ask(use_cases.confirm, 1, order_id="order-1", redemptions=[redemption], paid_minor=11_111, **total)
     ask(use_cases.return_coupons, 5, reason="buyer_refund", lines=[{"line_id": "2"}], **order)
     ask(use_cases.void, 2, coupon_id=dropped, reason="fraud")
@@ -191,9 +191,12 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
     ask(use_cases.stop_batch, 20, reason="over", **batch)
 
     voucher = Benefit(kind="cash_voucher", value_minor=2_000, leaves_balance=True)
-    template = ask(use_cases.create_template, name="Voucher", terms=Terms(benefit=voucher, currency="EUR"))[
-        "template_id"
-    ]
+    offer = {
+        "name": "Voucher",
+        "description": "Money.\nSpend it in parts.",
+        "terms": Terms(benefit=voucher, currency="EUR"),
+    }
+    template = ask(use_cases.create_template, **offer)["template_id"]
     money = BatchPlan(name="Vouchers", quantity=1, valid_for_seconds=864_000)
     batch = {"batch_id": ask(use_cases.create_batch, plan=money, template_id=template)["batch_id"]}
     ask(use_cases.start_batch, **batch)

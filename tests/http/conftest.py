@@ -194,6 +194,11 @@ class Scene:
     def _issue_coupons(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/coupons", {"user_ids": ["user-1", "user-2"]}
 
+    def _void_batch_coupons(self) -> Call:
+        batch_id = self.shop.batch()
+        self.shop.coupon(batch_id=batch_id)
+        return f"/v1/batches/{batch_id}/voids", {"reason": "by mistake"}
+
     def _claim_coupon(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/claims", {"user_id": "user-1"}
 

@@ -27,6 +27,7 @@ TABLE = {
     "change_batch_budget": OPERATOR_ONLY,
     "get_batch": {"operator", "orders", "shopper-app", "auditor", "analyst"},
     "get_batch_balance": {"operator", "auditor", "analyst"},
+    "void_batch_coupons": OPERATOR_ONLY,
     "issue_coupons": OPERATOR_ONLY,
     "claim_coupon": {"operator", "shopper-app"},
     "lock_coupons": {"orders"},

@@ -59,3 +59,20 @@ def test_the_history_shows_both(operator, as_role, shop, ledger):
     assert (submitted.TOPIC, approved.TOPIC) == ("batch.submitted", "batch.approved")
     keys = [f"key:{caller.token.partition('.')[0]}" for caller in (operator, second)]
     assert [submitted.actor, approved.actor] == keys
+
+
+def test_what_was_approved_is_raised_by_another_than_who_submitted_it(operator, as_role, shop):
+    batch = f"/v1/batches/{shop.batch(start=False, needs_approval=True, quantity=10, budget_minor=5_000)}"
+    operator.post(f"{batch}/submit").ok()
+    second = as_role("operator")
+    second.post(f"{batch}/approve").ok()
+    more, dearer = {"expected": 10, "target": 1_000_000_000}, {"expected_minor": 5_000, "target_minor": 10**14}
+    for step in ("start", None):
+        operator.post(f"{batch}/quantity", more).refused(409, "self_approval")
+        operator.post(f"{batch}/budget", dearer).refused(409, "self_approval")
+        if step:
+            operator.post(f"{batch}/{step}").ok()
+    operator.post(f"{batch}/quantity", {"expected": 10, "target": 9}).ok()
+    operator.post(f"{batch}/budget", {"expected_minor": 5_000, "target_minor": 4_500}).ok()
+    assert second.post(f"{batch}/quantity", {"expected": 9, "target": 20}).ok()["quantity"] == 20
+    assert second.post(f"{batch}/budget", {"expected_minor": 4_500, "target_minor": 10_000}).ok()["version"] == 8

@@ -114,6 +114,42 @@ def test_a_voucher_keeps_what_is_not_spent(orders, shop):
         assert orders.get(f"/v1/coupons/{coupon_id}").ok()["balance_minor"] == balance
 
 
+def _two(orders, shop, **terms):
+    """Two coupons that stack, of 500 each."""
+    batch_id = shop.batch(terms=replace(TERMS, stacking_mode="stackable", **terms), per_user_limit=None)
+    return sorted(shop.coupon(batch_id=batch_id) for _ in range(2))
+
+
+BASKET = {"currency": "EUR", "lines": [{"line_id": "1", "product_id": "tea", "unit_price_minor": 700}]}
+
+
+def test_coupons_together_take_no_more_off_than_the_order_or_its_cap_allows(orders, shop):
+    for order_id, terms, most in (("order-1", {}, 900), ("order-2", {"order_cap_permyriad": 6_000}, 540)):
+        coupon_ids = _two(orders, shop, **terms)
+        lock = {"user_id": "user-1", "coupon_ids": coupon_ids, "order_total_minor": 900}
+        orders.post(f"/v1/orders/{order_id}/locks", lock).ok()
+        for over in (1, 0):
+            parts = (most - 450 + over, 450)
+            told = [{"coupon_id": id, "discount_minor": part} for id, part in zip(coupon_ids, parts, strict=True)]
+            answer = orders.post(f"/v1/orders/{order_id}/confirmations", {"redemptions": told})
+            if over:
+                facts = answer.refused(422, "not_applicable")["facts"]
+                assert facts == {"order_id": order_id, "discount_minor": most + 1, "most_minor": most}
+        answer.ok()
+
+
+def test_coupons_that_were_priced_alone_are_not_confirmed_together(orders, shop):
+    coupon_ids = _two(orders, shop)
+    both = {"redemptions": [{"coupon_id": id} for id in coupon_ids]}
+    for named in (coupon_ids, coupon_ids[1:], coupon_ids[:1]):
+        lock = {"user_id": "user-1", "coupon_ids": named, "basket": BASKET}
+        orders.post("/v1/orders/order-1/locks", lock).ok()
+    orders.post("/v1/orders/order-1/confirmations", both).refused(422, "not_applicable")
+    orders.post("/v1/orders/order-1/locks", lock | {"coupon_ids": coupon_ids}).ok()
+    redeemed = orders.post("/v1/orders/order-1/confirmations", both).ok()["redemptions"]
+    assert sorted(each["discount_minor"] for each in redeemed) == [200, 500]
+
+
 def test_an_unknown_one_is_not_found(orders):
     _confirm(orders, "nowhere").refused(404, "coupon_not_found")
 

@@ -130,6 +130,12 @@ def test_a_time_has_a_zone_and_a_year(operator, template_id):
         {"valid_from": "2030-06-01T00:00:00Z", "valid_until": "2030-06-01T00:00:00Z"},
         {"claim_from": "2030-06-01T00:00:00Z", "claim_until": "2030-06-01T02:00:00+02:00"},
         {"valid_for_seconds": None},
+        {
+            "valid_from": "2030-06-01T00:00:00Z",
+            "valid_until": "2030-06-02T00:00:00Z",
+            "valid_for_seconds": None,
+            "valid_delay_seconds": 3_600,
+        },
     ],
 )
 def test_a_period_is_not_empty(operator, template_id, plan):

@@ -23,6 +23,13 @@ def test_records_the_key_as_the_actor(operator, ledger):
     assert event.merchant_id == "merchant-1"
 
 
+def test_keeps_the_description_in_lines(operator):
+    text = "For tea.\n\n  Not for mugs, \u8336\u676f." + "x" * 1_960
+    for described, kept in (({"description": text}, text), ({"description": ""}, ""), ({}, "")):
+        created = operator.post("/v1/templates", {"name": "Tea", "terms": TERMS, **described}).ok(201)
+        assert operator.get(f"/v1/templates/{created['template_id']}").ok()["description"] == kept
+
+
 def test_keeps_every_term(operator):
     terms = {
         "benefit": {"kind": "percent_off", "percent_permyriad": 1_250, "max_discount_minor": 2_000},
@@ -76,6 +83,11 @@ CASES = [
     ({"name": "two\nlines"}, "/name"),
     ({"name": 5}, "/name"),
     ({"name": None}, "/name"),
+    ({"description": "x" * 2_001}, "/description"),
+    ({"description": "tab\there"}, "/description"),
+    ({"description": "carriage\r\nreturn"}, "/description"),
+    ({"description": "right\u202eleft"}, "/description"),
+    ({"description": None}, "/description"),
     ({"colour": "red"}, "/colour"),
     ({"terms": []}, "/terms"),
     ({"terms": {**TERMS, "currency": "eur"}}, "/terms/currency"),

@@ -221,7 +221,7 @@ def test_a_body_that_ends_before_its_length_has_no_effect(operator, scene, ledge
 
 LONG = {
     "create_template", "revise_template", "create_batch", "issue_coupons", "lock_coupons", "confirm_coupons",
-    "import_codes",
+    "import_codes", "redeem_in_store",
 }  # fmt: skip
 
 
@@ -251,6 +251,7 @@ def _missing() -> list[tuple[str, str]]:
         "pause_batch": ["reason"],
         "reject_batch": ["reason"],
         "stop_batch": ["reason"],
+        "void_batch_coupons": ["reason"],
         "void_coupon": ["reason"],
         "extend_coupon": ["valid_until", "reason"],
         "transfer_coupon": ["user_id", "to_user_id"],

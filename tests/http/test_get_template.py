@@ -4,12 +4,13 @@ from __future__ import annotations
 
 
 def test_shows_the_newest_version(operator, as_role, scene):
-    body = scene.template()
+    body = scene.template() | {"description": "Off any tea.\nNot off mugs."}
     id = operator.post("/v1/templates", body).ok(201)["template_id"]
-    operator.post(f"/v1/templates/{id}/revisions", {**body, "name": "Six off"}).ok(201)
+    operator.post(f"/v1/templates/{id}/revisions", {**body, "name": "Six off", "description": "Off it all."}).ok(201)
     answer = as_role("analyst").get(f"/v1/templates/{id}")
     shown = answer.ok()
     assert (shown["template_id"], shown["version"], shown["name"]) == (id, 2, "Six off")
+    assert shown["description"] == "Off it all."
     assert shown["terms"]["benefit"]["value_minor"] == 500
     assert answer.headers["ETag"] == '"2"'
     assert answer.headers["Cache-Control"] == "no-store"

@@ -103,6 +103,10 @@ def test_a_user_id_may_hold_slashes(app_of_the_shop, shop, project):
     assert coupon["coupon_id"] == mine
 
 
+def test_a_user_id_with_a_line_break_is_refused_as_an_id(app_of_the_shop):
+    assert app_of_the_shop.get("/v1/users/a%0Ab/coupons").refused(422, "invalid_field")
+
+
 def test_the_clock_expires_a_coupon(app_of_the_shop, shop, project, long_ago):
     shop.ledger.do(use_cases.claim(shop.request(at=long_ago), shop.batch(valid_for_seconds=60), "user-1"))
     project()

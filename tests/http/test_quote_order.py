@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from ledger import use_cases
+from ledger import errors, use_cases
+from ledger.application import Ledger
 from ledger.benefit import Benefit
 from ledger.coupon import Redemption
 from ledger.scope import Scope
 from ledger.terms import Terms
+from ledger.work import Receipt, Work
 
 LINES = [
     {"line_id": "1", "product_id": "tea", "unit_price_minor": 1_000, "quantity": 2, "categories": ["food"]},
@@ -115,6 +120,44 @@ def test_decides_on_the_newest_events_not_on_the_wallet(orders, offer, shop, pro
         held: ("refused", "coupon_locked"),
         voided: ("refused", "coupon_void"),
     }
+
+
+def test_a_wallet_that_lags_leaves_out_what_the_user_gave_away(orders, offer, shop, project):
+    mine, given = offer(), offer(transferable=True)
+    project()
+    shop.ledger.do(use_cases.transfer(shop.request(), given, user_id="user-1", to_user_id="user-2"))
+    quote = orders.post(PATH, ask()).ok()
+    assert [each["coupon_id"] for each in quote["coupons"]] == [mine]
+    orders.post(PATH, ask(coupon_ids=[mine, given])).refused(404, "coupon_not_found")
+
+
+def test_a_quote_waits_for_no_other_decision_and_holds_none_up(orders, offer, shop):
+    """Pricing the largest basket takes far longer than a lock, so it is done in the caller's own thread."""
+    coupon_id = offer()
+    begun, end = threading.Event(), threading.Event()
+
+    def wait(_):
+        begun.set()
+        assert end.wait(30)
+        return Receipt({}, 0)
+
+    with ThreadPoolExecutor(2) as callers:
+        try:
+            asked = callers.submit(shop.ledger.ask, Work(shop.request(), (), wait))
+            assert begun.wait(30)
+            shop.ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id]))
+            begun.clear()
+            done = callers.submit(shop.ledger.do, Work(shop.request(), (), wait))
+            assert begun.wait(30)
+            assert orders.post(PATH, ask(coupon_ids=[coupon_id])).ok()["coupons"][0]["outcome"] == "used"
+        finally:
+            end.set()
+        assert asked.result(30).answer == done.result(30).answer == {}
+
+
+def test_quotes_count_among_the_callers(ledger, shop):
+    with pytest.raises(errors.QueueFull):
+        Ledger(ledger.store, callers_limit=0).ask(Work(shop.request(), (), lambda _: Receipt({}, 0)))
 
 
 def test_what_the_order_holds_is_still_usable_for_it(orders, scene):

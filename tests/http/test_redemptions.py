@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from ledger import code_store, till, use_cases
+from ledger.benefit import Benefit
 from ledger.codes import CodeKeys
+from ledger.scope import Scope, UseHours
 from tests.http.conftest import CODE_KEYS
+from tests.unit.specs import TERMS
 
 PATH = "/v1/redemptions"
 
@@ -96,6 +100,121 @@ def test_the_coupon_decides(orders, shop, coupon_id, ledger):
     used = ledger.store.history(f"coupon-{coupon_id}")[-1].event
     assert (used.TOPIC, used.channel, used.order_total_minor) == ("coupon.used", "in_store", 5_000)
     assert [part["line_id"] for part in used.allocation] == ["1", "2"]
+
+
+IN_SCOPE = replace(
+    TERMS,
+    min_spend_minor=1_000,
+    scope=Scope(shops=("shop-1",), categories=("tea",)),
+    use_hours=(UseHours(from_minute=0, until_minute=1_440),),
+)
+
+
+def bought(*prices, **line):
+    line = {"product_id": "p", "categories": ["tea"], "shop_id": "shop-1"} | line
+    lines = [{**line, "line_id": str(n), "unit_price_minor": price} for n, price in enumerate(prices, 1)]
+    return {"lines": lines, "currency": "EUR"}
+
+
+def at_till(shop, terms, basket, **more):
+    """What a till sends of a new coupon on these terms, without a discount unless one is named."""
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=terms))
+    code = till.static_code(CODE_KEYS, shop.merchant_id, coupon_id)
+    return coupon_id, {"code": code, "order_id": "till-1", "basket": basket, **more}
+
+
+def test_a_basket_is_priced_at_the_till(orders, shop, ledger):
+    coupon_id, body = at_till(shop, IN_SCOPE, bought(900, 600))
+    (redeemed,) = orders.post(PATH, body).ok()["redemptions"]
+    assert redeemed["discount_minor"] == 500
+    assert [(part["line_id"], part["discount_minor"]) for part in redeemed["allocation"]] == [("1", 300), ("2", 200)]
+    locked, used = (entry.event for entry in ledger.store.history(f"coupon-{coupon_id}")[-2:])
+    assert (locked.order_total_minor, locked.discount_minor, len(locked.quote_digest)) == (1_500, 500, 64)
+    assert (used.channel, used.order_total_minor, used.allocation) == ("in_store", 1_500, redeemed["allocation"])
+
+
+REFUSED_AT_TILL = [
+    (IN_SCOPE, bought(900), "below_min_spend"),
+    (IN_SCOPE, bought(900, 600, shop_id="shop-2"), "out_of_scope"),
+    (IN_SCOPE, bought(900, 600, categories=["mugs"]), "out_of_scope"),
+    (IN_SCOPE, bought(900, 600) | {"currency": "USD"}, "out_of_scope"),
+    (replace(TERMS, scope=Scope(channels=("online",))), bought(900), "out_of_scope"),
+]
+
+
+@pytest.mark.parametrize(("terms", "basket", "code"), REFUSED_AT_TILL)
+def test_every_term_holds_at_the_till(terms, basket, code, orders, shop, ledger):
+    coupon_id, body = at_till(shop, terms, basket)
+    orders.post(PATH, body).refused(422, code)
+    orders.post(PATH, body | {"discount_minor": 1}).refused(422, code)
+    assert len(ledger.store.history(f"coupon-{coupon_id}")) == 1
+
+
+def test_hours_hold_at_the_till(orders, shop, ledger):
+    another_day = (ledger.store.now() + timedelta(days=2)).isoweekday()
+    closed = replace(TERMS, use_hours=(UseHours(weekdays=(another_day,)),))
+    _, body = at_till(shop, closed, bought(900))
+    orders.post(PATH, body).refused(422, "out_of_hours")
+
+
+def test_a_till_may_take_less_off_than_was_found_and_never_more(orders, shop, ledger):
+    coupon_id, body = at_till(shop, IN_SCOPE, bought(900, 600))
+    problem = orders.post(PATH, body | {"discount_minor": 501}).refused(422, "not_applicable")
+    assert problem["facts"]["most_minor"] == 500
+    (redeemed,) = orders.post(PATH, body | {"discount_minor": 499}).ok()["redemptions"]
+    assert (redeemed["discount_minor"], redeemed["allocation"]) == (499, [])
+    assert ledger.store.history(f"coupon-{coupon_id}")[-1].event.discount_minor == 499
+
+
+def test_a_till_that_takes_less_off_may_split_it_by_itself(orders, shop, ledger):
+    parts = [{"line_id": "1", "discount_minor": 100}, {"line_id": "2", "discount_minor": 200}]
+    coupon_id, body = at_till(shop, IN_SCOPE, bought(900, 600), discount_minor=300, allocation=parts)
+    assert "allocation" not in orders.post(PATH, body).ok()["redemptions"][0]
+    kept = ledger.store.history(f"coupon-{coupon_id}")[-1].event.allocation
+    assert [part["discount_minor"] for part in kept] == [100, 200]
+
+
+def test_a_till_puts_no_more_on_a_line_than_was_found(orders, shop):
+    parts = [{"line_id": "1", "discount_minor": 49}, {"line_id": "2", "discount_minor": 201}]
+    coupon_id, body = at_till(shop, IN_SCOPE, bought(900, 600), discount_minor=250, allocation=parts)
+    problem = orders.post(PATH, body).refused(422, "not_applicable")
+    assert problem["facts"] == {"coupon_id": coupon_id, "line_id": "2", "discount_minor": 201, "most_minor": 200}
+
+
+def test_a_friend_uses_a_shared_coupon(orders, shop, ledger):
+    coupon_id, body = at_till(shop, replace(TERMS, shareable=True), bought(900))
+    sharing = {"user_id": "user-1", "with_user_ids": ["user-2"]}
+    ledger.do(use_cases.share(shop.request(), coupon_id, **sharing))
+    orders.post(PATH, body | {"user_id": "user-3"}).refused(404, "coupon_not_found")
+    orders.post(PATH, body | {"user_id": "user-2"}).ok()
+    assert ledger.store.history(f"coupon-{coupon_id}")[-1].event.holder_id == "user-2"
+
+
+def test_a_voucher_pays_a_basket_as_far_as_it_goes(orders, shop):
+    voucher = replace(TERMS, benefit=Benefit(kind="cash_voucher", value_minor=2_000, leaves_balance=True))
+    _, body = at_till(shop, voucher, bought(900, 600))
+    (redeemed,) = orders.post(PATH, body).ok()["redemptions"]
+    assert (redeemed["discount_minor"], redeemed["balance_minor"]) == (1_500, 500)
+    (redeemed,) = orders.post(PATH, body | {"order_id": "till-2"}).ok()["redemptions"]
+    assert (redeemed["discount_minor"], redeemed["balance_minor"]) == (500, 0)
+    orders.post(PATH, body | {"order_id": "till-3"}).refused(409, "coupon_used")
+
+
+def test_a_till_states_the_discount_of_a_coupon_whose_terms_leave_it_to_the_till(orders, shop):
+    _, body = at_till(shop, replace(TERMS, benefit=Benefit(kind="order_stated")), bought(900))
+    answer = orders.post(PATH, body)
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/discount_minor"]
+    assert orders.post(PATH, body | {"discount_minor": 300}).ok()["redemptions"][0]["discount_minor"] == 300
+
+
+def test_a_basket_of_a_till_is_bought_in_the_store(orders, shop):
+    _, body = at_till(shop, TERMS, bought(900) | {"channel": "online"})
+    answer = orders.post(PATH, body)
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/basket/channel"]
+    body["basket"]["channel"] = "in_store"
+    orders.post(PATH, body).ok()
 
 
 def test_a_void_coupon_is_gone(orders, shop, coupon_id, ledger):

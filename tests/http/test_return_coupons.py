@@ -56,6 +56,14 @@ def test_never_gives_back_more_than_a_line_carried(orders, scene):
     assert (rest["returned_minor"], rest["state"]) == (60, "UNUSED")
 
 
+def test_of_several_coupons_each_gives_back_what_it_has_on_the_lines(orders, scene):
+    coupon_ids = sorted([_allocated(orders, scene), scene.used()])
+    given = _return(orders, coupon_ids, lines=[{"line_id": "2"}, {"line_id": "3"}]).ok()["coupons"]
+    assert sorted((each["returned_minor"], each["state"]) for each in given) == [(0, "USED"), (40, "USED")]
+    problem = _return(orders, coupon_ids, lines=[{"line_id": "2"}]).refused(409, "return_not_allowed")
+    assert problem["facts"] == {"order_id": "order-1"}
+
+
 def test_refuses_what_was_not_used_by_the_order(orders, operator, scene, shop):
     _return(orders, [shop.coupon()]).refused(409, "not_used")
     _return(orders, [scene.used()], "order-2").refused(409, "lock_mismatch")

@@ -33,7 +33,7 @@ def test_refuses_what_is_over(operator, scene, shop, long_ago):
 
 
 def test_what_can_be_voided_of_many_is(scene, shop, ledger):
-    """What undoes a job or a batch; it has no route of its own."""
+    """What undoes a job or a batch, page by page (test_void_batch_coupons.py)."""
     (held, _), used, fresh = scene.locked("order-1"), scene.used("order-2"), shop.coupon()
     work = use_cases.void_all(shop.request(), [held, used, fresh, "nowhere"], reason="issued by mistake")
     answer = ledger.do(work).answer

@@ -107,6 +107,8 @@ class Life:
             reason="order_cancelled",
             credited_minor=debit.discount_minor,
             balance_minor=self.coupon.balance_minor + debit.discount_minor,
+            restored=self.stored_state == "USED",
+            lines=[],
         )
 
     def return_(self) -> None:

@@ -28,7 +28,7 @@ from ledger.errors import (
     Unavailable,
     UserLimitReached,
 )
-from ledger.redeeming import exchange, use_at_till
+from ledger.typed_codes import exchange, use_at_till
 from tests.conftest import Shop
 from tests.postgres.tools import at_once
 
@@ -164,6 +164,37 @@ def test_codes_are_handed_over_once(shop, ledger, batch_id):
     asked(shop, codes[3])
 
 
+def test_a_download_may_be_repeated_for_a_day_and_not_longer(shop, ledger, batch_id):
+    """By the database's clock and from the first one on; when it is over, nobody makes the codes any more."""
+    codes_id, codes = made(shop, batch_id, 3)
+    begun = rows(ledger, "select first_export_at from code_sets")
+
+    def later(interval):
+        with ledger.store.connection() as connection:
+            connection.execute(f"update code_sets set first_export_at = clock_timestamp() - interval '{interval}'")
+
+    assert list(code_jobs.export(ledger, KEYS, shop.merchant_id, codes_id)) == codes
+    assert rows(ledger, "select first_export_at from code_sets") == begun != [(None,)]
+    later("23 hours 59 minutes")
+    assert list(code_jobs.export(ledger, KEYS, shop.merchant_id, codes_id)) == codes
+    later("24 hours")
+    with pytest.raises(CodesExported):
+        code_jobs.export(ledger, KEYS, shop.merchant_id, codes_id)
+    assert rows(ledger, "select salt from code_sets") == [(None,)]
+    later("1 hour")
+    with pytest.raises(CodesExported):
+        code_jobs.export(ledger, KEYS, shop.merchant_id, codes_id)
+    asked(shop, codes[0])
+    assert code_jobs.confirm_export(ledger, shop.request(), codes_id).answer["exported"] is True
+
+
+def test_what_cannot_be_exported_for_want_of_its_key_begins_no_window(shop, ledger, batch_id):
+    codes_id = code_jobs.generate(ledger, KEYS, shop.request(), batch_id, 1).answer["codes_id"]
+    with pytest.raises(Unavailable):
+        code_jobs.export(ledger, CodeKeys.parse("two=" + "n" * 32), shop.merchant_id, codes_id)
+    assert rows(ledger, "select first_export_at from code_sets") == [(None,)]
+
+
 def test_the_table_alone_does_not_make_the_codes(shop, ledger, batch_id):
     codes_id, codes = made(shop, batch_id, 5)
     thief = CodeKeys.parse("one=" + "x" * 32)
@@ -248,7 +279,10 @@ def test_a_repeat_gets_the_first_coupon_whatever_came_between(shop, ledger, batc
 
 
 def test_who_hears_that_a_code_was_used(shop, batch_id):
-    """The holder and staff do; to a stranger it is a code like any other that does not exist (features.md O, Q)."""
+    """The holder and staff do; to a stranger it is a code like any other that does not exist.
+
+    https://github.com/liberusoftware/ecommerce-laravel/pull/1046, https://github.com/mozilla/fxa/issues/11442
+    """
     _, (code,) = made(shop, batch_id, 1)
     coupon_id = asked(shop, code).answer["coupon_id"]
     with pytest.raises(CodeUsed) as refused:

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from ledger import store as store_module
+from ledger import undoing
 from ledger.commit import Unit, commit_group
 from ledger.database import Database
 from ledger.store import Store
@@ -101,6 +102,24 @@ def test_a_history_is_read_by_its_stream(grown: Store) -> None:
     with grown.connection() as connection:
         plan = explain(connection, store_module._HISTORY, ("coupon-00000001",))
     assert scans(plan) in ({"events": {"Index Scan"}}, {"events": {"Bitmap Heap Scan"}})
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("limit", sorted(undoing.STATEMENTS))
+def test_a_page_of_a_batch_is_read_in_the_order_of_its_ids(mode: str, limit: int, grown: Store) -> None:
+    """Also where one batch has them all: it stops at the limit, without a sort of what comes after."""
+    asked = {"batch_id": "0", "by": None, "by_prefix": "r", "beginning": "coupon-0", "after": "coupon-00012345"}
+    with grown.connection() as connection:
+        connection.execute(f"set plan_cache_mode = {mode}")
+        plan = explain(connection, undoing.STATEMENTS[limit], asked)
+        connection.execute("reset plan_cache_mode")
+    assert scans(plan) == {"events": {"Index Scan"}}
+    assert not [node for node in nodes(plan) if node["Node Type"] == "Sort"]
+    (scan,) = [node for node in nodes(plan) if node.get("Relation Name")]
+    assert scan["Index Name"] == "events_pkey"
+    assert all(
+        column in scan["Index Cond"] for column in ("originator_id >", "originator_id <", "originator_version =")
+    )
 
 
 @pytest.mark.parametrize("refusals_likely", [False, True])

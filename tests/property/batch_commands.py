@@ -148,26 +148,30 @@ class BatchCommands(Asking):
         reason = {"reason": "r"} if word in ("reject", "pause", "stop") else {}
         self.ask(use_case, expect, actor=actor, batch_id=batch.id, **reason)
 
-    @rule(number=numbers, known=st.sampled_from([0, 0, 1]), quantity=st.integers(1, 8))
-    def change_quantity(self, number: int, known: int, quantity: int) -> None:
+    @rule(number=numbers, known=st.sampled_from([0, 0, 1]), quantity=st.integers(1, 8), actor=actors)
+    def change_quantity(self, number: int, known: int, quantity: int, actor: str) -> None:
         batch = self.batch(number)
         expected = batch.quantity + known
         self.ask(
             use_cases.change_quantity,
-            lambda: batch.change_quantity(self.now, expected, quantity),
+            lambda: batch.change_quantity(self.now, expected, quantity, actor),
+            actor=actor,
             batch_id=batch.id,
             expected=expected,
             target=quantity,
         )
 
-    @rule(number=numbers, known=st.sampled_from([0, 0, 1]), coupons=st.integers(1, 8), short=st.booleans())
-    def change_budget(self, number: int, known: int, coupons: int, short: bool) -> None:
+    @rule(
+        number=numbers, known=st.sampled_from([0, 0, 1]), coupons=st.integers(1, 8), short=st.booleans(), actor=actors
+    )
+    def change_budget(self, number: int, known: int, coupons: int, short: bool, actor: str) -> None:
         """To what so many coupons are worth, or one minor unit short of it."""
         batch = next((batch for batch in reversed(self.batches) if batch.budget), self.batch(number))
         expected, target = (batch.budget or VALUE) + known, coupons * VALUE - short
         self.ask(
             use_cases.change_budget,
-            lambda: batch.change_budget(self.now, expected, target),
+            lambda: batch.change_budget(self.now, expected, target, actor),
+            actor=actor,
             batch_id=batch.id,
             expected_minor=expected,
             target_minor=target,

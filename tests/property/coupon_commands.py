@@ -107,9 +107,18 @@ class CouponCommands(BatchCommands):
     def confirm(self, chosen: list[int], order: str, discount: int) -> None:
         coupons = self.some(chosen)
         order = self.order(order, coupons[0])
+
+        def expected() -> None:
+            if len(coupons) > 1 and any(coupon.batch.offer.alone for coupon in coupons):
+                raise Refused("exclusive_conflict", *refusals(coupons, step))
+            self.together(coupons, step)()
+
+        def step(coupon: CouponModel) -> None:
+            coupon.confirm(self.now, order, discount)
+
         self.ask(
             use_cases.confirm,
-            self.together(coupons, lambda coupon: coupon.confirm(self.now, order, discount)),
+            expected,
             order_id=order,
             redemptions=[redemption(coupon, discount) for coupon in coupons],
         )
@@ -157,9 +166,22 @@ class CouponCommands(BatchCommands):
     def give_back(self, chosen: list[int], order: str, reason: str, lines: str) -> None:
         coupons = self.some(chosen[:1] if lines == "a part" else chosen)
         order = self.order(order, coupons[0])
+
+        def step(coupon: CouponModel) -> None:
+            coupon.give_back(self.now, order, reason, LINES[lines])
+
+        def expected() -> None:
+            before = [coupon.to_return_on(order) for coupon in coupons]
+            after = [coupon.copy() for coupon in coupons]
+            for coupon in after:
+                step(coupon)
+            if LINES[lines] and before == [coupon.to_return_on(order) for coupon in after]:
+                raise Refused("return_not_allowed")
+            self.together(coupons, step)()
+
         self.ask(
             use_cases.return_coupons,
-            self.together(coupons, lambda coupon: coupon.give_back(self.now, order, reason, LINES[lines])),
+            expected,
             order_id=order,
             coupon_ids=[coupon.id for coupon in coupons],
             reason=reason,
@@ -209,15 +231,18 @@ class CouponCommands(BatchCommands):
         parts=st.lists(st.sampled_from([100, 200, 300]), min_size=2, max_size=3),
         returned=st.lists(st.integers(0, 2), max_size=3),
         reason=reasons,
+        lines=st.sampled_from(["whole", "line 1"]),
     )
-    def voucher_in_parts(self, number: int, parts: list[int], returned: list[int], reason: str) -> None:
+    def voucher_in_parts(
+        self, number: int, parts: list[int], returned: list[int], reason: str, lines: str = "whole"
+    ) -> None:
         """Some orders spend a voucher, and some of them are undone."""
         orders = [f"order-{self.now.isoformat()}-{ordinal}" for ordinal in range(len(parts))]
         for order, part in zip(orders, parts, strict=True):
             self.lock([number], order, "owner", None)
             self.confirm([number], order, part)
         for ordinal in returned:
-            self.give_back([number], orders[ordinal % len(orders)], reason, "whole")
+            self.give_back([number], orders[ordinal % len(orders)], reason, lines)
 
     # --- owners, the merchant and the clock -----------------------------------------------------------------
 

@@ -48,6 +48,11 @@ class CouponModel:
     """Whether the use is returned and the coupon stays used."""
     left: int = VALUE
     debits: dict[str, int] = field(default_factory=dict)
+    """What orders spent of a voucher, less what was returned of it."""
+    debit_lines: dict[str, Counter[str]] = field(default_factory=dict)
+    """The same by line, as far as it was said by line."""
+    spent: dict[str, int] = field(default_factory=dict)
+    """What they spent, whatever was returned of it."""
     end: str = ""
 
     @property
@@ -82,8 +87,8 @@ class CouponModel:
         self.ended_for = None
 
     def confirm(self, now: datetime, order: str, discount: int) -> None:
-        spent = self.debits.get(order)
-        if self.used_by == order and self.end != "VOIDED":
+        spent = self.spent[order] if order in self.debits else None
+        if self.used_by == order and self.end != "VOIDED" and not self.kept:
             spent = self.discount
         if spent is not None:
             if spent != discount:
@@ -93,12 +98,15 @@ class CouponModel:
         in_time = self.state(now) == "LOCKED"
         if not in_time and (not self.batch.offer.late or self.state(now) != "UNUSED"):
             raise Refused("lock_expired")
+        if not in_time and self.holder not in (self.user_id, *self.friends):
+            raise Refused("not_owner")
         if discount > (self.left if self.batch.offer.voucher else VALUE):
             raise Refused("not_applicable")
         self.order = self.lock_ends = self.ended_for = None
         if self.batch.offer.voucher and discount < self.left:
             self.left -= discount
-            self.debits[order] = discount
+            self.debits[order] = self.spent[order] = discount
+            self.debit_lines[order] = Counter(lines_of(discount))
         else:
             self.used_by, self.discount, self.kept = order, discount, False
             self.to_return, self.lines = discount, Counter(lines_of(discount))
@@ -126,19 +134,15 @@ class CouponModel:
         if self.end == "VOIDED":
             raise Refused("coupon_void")
         if order in self.debits:
-            self._credit(now, order, reason, bool(asked))
+            self._credit(now, order, reason, asked)
             return
         if self.used_by is None or self.kept:
             raise Refused("not_used")
         if self.used_by != order:
             raise Refused("lock_mismatch")
-        parts = {}
-        for line in asked:
-            id = str(line["line_id"])
-            wanted = line.get("discount_minor", self.lines[id])
-            if not isinstance(wanted, int) or not 0 < wanted <= self.lines[id]:
-                raise Refused("return_not_allowed")
-            parts[id] = wanted
+        parts = parts_of(asked, self.lines)
+        if asked and not parts:
+            return
         self.to_return -= sum(parts.values()) if asked else self.to_return
         self.lines -= Counter(parts)
         if self.to_return:
@@ -151,14 +155,29 @@ class CouponModel:
         if rule == "restore_with_grace":
             self.valid_until = max(self.valid_until, now + GRACE)
 
-    def _credit(self, now: datetime, order: str, reason: str, in_parts: bool) -> None:
-        if in_parts or self.used_by is not None:
+    def to_return_on(self, order: str) -> int:
+        """What may yet be returned of the order's use."""
+        return self.debits.get(order, self.to_return if self.used_by == order and not self.kept else 0)
+
+    def _credit(self, now: datetime, order: str, reason: str, asked: Sequence[Mapping[str, object]]) -> None:
+        if self.used_by is not None and not self.kept:
             raise Refused("return_not_allowed")
+        parts = parts_of(asked, self.debit_lines[order])
+        if asked and not parts:
+            return
         rule = self.offer_returns[reason]
-        spent = self.debits.pop(order)
-        if rule != "keep_used":
-            self.left += spent
-        if rule == "restore_with_grace" and self.state(now) != "EXPIRED":
+        amount = sum(parts.values()) if asked else self.debits[order]
+        self.debits[order] -= amount
+        self.debit_lines[order] -= parts
+        if self.used_by is not None:
+            self.left = 0
+        if rule != "keep_used" and amount:
+            self.left += amount
+            self.used_by = None
+        if self.debits[order]:
+            return
+        del self.debits[order]
+        if rule == "restore_with_grace" and self.state(now) not in ("EXPIRED", "USED"):
             self.valid_until = max(self.valid_until, now + GRACE)
 
     # --- owners, the merchant and the clock -----------------------------------------------------------------
@@ -202,7 +221,22 @@ class CouponModel:
 
     def copy(self) -> CouponModel:
         """The same now, for a command of several coupons that may yet be refused."""
-        return replace(self, lines=Counter(self.lines), debits=dict(self.debits))
+        lines = {order: Counter(of) for order, of in self.debit_lines.items()}
+        return replace(
+            self, lines=Counter(self.lines), debits=dict(self.debits), debit_lines=lines, spent=dict(self.spent)
+        )
+
+
+def parts_of(asked: Sequence[Mapping[str, object]], left: Counter[str]) -> Counter[str]:
+    """What the asked lines give back of what is left of them."""
+    parts: Counter[str] = Counter()
+    for line in asked:
+        id = str(line["line_id"])
+        wanted = line.get("discount_minor", left[id])
+        if not isinstance(wanted, int) or wanted > left[id]:
+            raise Refused("return_not_allowed")
+        parts[id] = wanted
+    return +parts
 
 
 def lines_of(discount: int) -> dict[str, int]:

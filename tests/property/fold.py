@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from ledger.coupon import Coupon
-from ledger.events import CouponIssued, CouponReturned, Event
+from ledger.events import CouponCredited, CouponIssued, CouponReturned, Event
 from ledger.store import Store
 
 STEPS = {
@@ -22,12 +22,12 @@ STEPS = {
 """The state before and after; a return that does not restore changes nothing."""
 STANDING_STILL = {
     "coupon.lock_extended": {"LOCKED"},
-    "coupon.credited": {"UNUSED", "LOCKED", "EXPIRED"},
+    "coupon.credited": {"UNUSED", "LOCKED", "USED", "EXPIRED"},
     "coupon.extended": {"UNUSED", "LOCKED"},
     "coupon.transferred": {"UNUSED"},
     "coupon.shared": {"UNUSED", "LOCKED"},
 }
-"""In which states a fact may happen that leaves the state as it is."""
+"""In which states a fact may happen that leaves the state as it is; a credit may make what was used up unused."""
 
 
 class Fold:
@@ -65,7 +65,10 @@ class Fold:
             self._coupons[stream] = Coupon(stream)
             self.issued[event.batch_id][event.user_id] += 1
         state = self._states.get(stream, "")
-        if topic in STANDING_STILL:
+        if isinstance(event, CouponCredited) and event.restored:
+            assert state == "USED", f"{topic} while {state}"
+            self._states[stream] = "UNUSED"
+        elif topic in STANDING_STILL:
             assert state in STANDING_STILL[topic], f"{topic} while {state}"
         else:
             before, after = STEPS[topic]

@@ -110,16 +110,24 @@ class BatchModel:
         if self.state(now) not in ("DRAFT", "APPROVED", "RUNNING", "PAUSED"):
             raise Refused("batch_state_conflict")
 
-    def change_quantity(self, now: datetime, expected: int, target: int) -> None:
+    def _check_raised_by(self, actor: str) -> None:
+        if self.reviewed and self.stored != "DRAFT" and actor == self.submitted_by:
+            raise Refused("self_approval")
+
+    def change_quantity(self, now: datetime, expected: int, target: int, actor: str) -> None:
         self._check_open_to_change(now)
         if expected != self.quantity or target < self.issued.total():
             raise Refused("quantity_conflict")
+        if target > self.quantity:
+            self._check_raised_by(actor)
         self.quantity = target
 
-    def change_budget(self, now: datetime, expected: int, target: int) -> None:
+    def change_budget(self, now: datetime, expected: int, target: int, actor: str) -> None:
         self._check_open_to_change(now)
         if self.budget is None or expected != self.budget or target < self.issued.total() * VALUE:
             raise Refused("budget_conflict")
+        if target > self.budget:
+            self._check_raised_by(actor)
         self.budget = target
 
     def issue(self, now: datetime, user_ids: list[str], person: str | None = None) -> None:

@@ -110,6 +110,13 @@ TEMPLATE_STORIES = [
     Story("it needs a name", [created_template()], revise(name=""), errors.InvalidField),
     Story("a name is one line", [created_template()], revise(name="a\nb"), errors.InvalidField),
     Story("a name has a bound", [created_template()], revise(name="n" * 201), errors.InvalidField),
+    Story("it is described, in lines", [created_template()], revise(description="For tea.\n\nNot for mugs."),
+          [Fact(events.TemplateRevised, f"template-{TEMPLATE}", {"description": "For tea.\n\nNot for mugs."})]),
+    Story("it is created without a description", [],
+          Command(use_cases.create_template, {"name": "Five off", "terms": TERMS}),
+          [Fact(events.TemplateCreated, "", {"description": ""})]),
+    Story("a description is printable", [created_template()], revise(description="a\tb"), errors.InvalidField),
+    Story("a description has a bound", [created_template()], revise(description="d" * 2_001), errors.InvalidField),
     Story("it is not there", [], revise(), errors.TemplateNotFound),
     Story("it is another merchant's", [created_template()],
           Command(use_cases.revise_template, revise().arguments, merchant_id="merchant-2"), errors.TemplateNotFound),
@@ -263,7 +270,19 @@ def budgeted(before: int, after_it: int) -> Fact:
 
 
 WITH_BUDGET = running_batch(budget_minor=1_000)
+REVIEWED = [created_template(), created_batch(needs_approval=True, budget_minor=1_000), SUBMITTED, APPROVED]
+REVIEWED_OF_ANOTHER = [*REVIEWED[:2], SUBMITTED_BY_ANOTHER, APPROVED]
+PAUSING = on_batch(events.BatchPaused, reason="stock")
 BUDGET_STORIES = [
+    Story("who submitted it raises it once approved", REVIEWED, budget(1_000, 1_001), errors.SelfApproval),
+    Story("who submitted it raises it while running", [*REVIEWED, STARTED], budget(1_000, 1_001), errors.SelfApproval),
+    Story("who submitted it raises it while paused", [*REVIEWED, STARTED, PAUSING], budget(1_000, 1_001),
+          errors.SelfApproval),
+    Story("who submitted it lowers it", REVIEWED, budget(1_000, 999), [budgeted(1_000, 999)]),
+    Story("who submitted it raises it again to what was approved", [*REVIEWED, budgeted(1_000, 999)],
+          budget(999, 1_000), errors.SelfApproval),
+    Story("a second person raises it", REVIEWED_OF_ANOTHER, budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
+    Story("who will submit it raises it in the draft", REVIEWED[:2], budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
     Story("it grows", WITH_BUDGET, budget(1_000, 2_000), [budgeted(1_000, 2_000)], {"budget_minor": 2_000}),
     Story("it shrinks", WITH_BUDGET, budget(1_000, 1), [budgeted(1_000, 1)], {"budget_minor": 1}),
     Story("in a draft", WITH_BUDGET[:2], budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
@@ -285,6 +304,17 @@ BUDGET_STORIES = [
 QUANTITY_STORIES = [
     Story("in review", [*DRAFT, SUBMITTED], change(10, 20), errors.BatchStateConflict),
     Story("once approved", [*DRAFT, SUBMITTED, APPROVED], change(10, 20), [changed(10, 20)]),
+    Story("who submitted it raises it once approved", REVIEWED, change(10, 11), errors.SelfApproval),
+    Story("who submitted it raises it while running", [*REVIEWED, STARTED], change(10, 11), errors.SelfApproval),
+    Story("who submitted it raises it while paused", [*REVIEWED, STARTED, PAUSING], change(10, 11),
+          errors.SelfApproval),
+    Story("who submitted it lowers it", [*REVIEWED, STARTED], change(10, 9), [changed(10, 9)]),
+    Story("who submitted it sets it to what it is", REVIEWED, change(10, 10), [changed(10, 10)]),
+    Story("a second person raises it", [*REVIEWED_OF_ANOTHER, STARTED], change(10, 20), [changed(10, 20)]),
+    Story("who submitted it last raises it, though another did first",
+          [*REVIEWED[:2], SUBMITTED_BY_ANOTHER, REJECTED, SUBMITTED, APPROVED], change(10, 11), errors.SelfApproval),
+    Story("who was sent back raises it in the draft", [*REVIEWED[:2], SUBMITTED, REJECTED], change(10, 20),
+          [changed(10, 20)]),
     Story("it grows", RUNNING, change(10, 20), [changed(10, 20)], {"quantity": 20}),
     Story("it shrinks", RUNNING, change(10, 1), [changed(10, 1)], {"quantity": 1}),
     Story("in a draft", DRAFT, change(10, 20), [changed(10, 20)]),
@@ -320,6 +350,8 @@ CLAIMS: list[tuple[str, list[Fact], datetime, Any]] = [
     ("a delay before it", running_batch(valid_delay_seconds=60), T0, (after(seconds=60), after(10, seconds=60))),
     ("fixed validity, pending", running_batch(**FIXED), T0, (after(5), after(6))),
     ("fixed validity, begun", running_batch(**FIXED), after(5.5), (after(5), after(6))),
+    ("fixed validity with a delay, planned before that was refused",
+     running_batch(**FIXED, valid_delay_seconds=2 * 86_400), T0, (after(5), after(6))),
     ("the last instant of fixed validity", running_batch(**FIXED), after(6) - INSTANT, (after(5), after(6))),
     ("the end of fixed validity", running_batch(**FIXED), after(6), errors.BatchNotOpen),
     ("an end alone", running_batch(valid_for_seconds=None, valid_until=after(6)), after(1), (after(1), after(6))),

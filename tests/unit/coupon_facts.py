@@ -162,18 +162,19 @@ def debited(order: str, discount: int, left: int, **payload: Any) -> Fact:
     return on_coupon(events.CouponDebited, **named, **payload)
 
 
-def debit(order: str, discount: int, left: int) -> Fact:
+def debit(order: str, discount: int, left: int, **payload: Any) -> Fact:
     """The same of the past, whole."""
     lock_id, redemption_id = f"lock-{order}", f"redemption-{order}"
     rest = {"currency": "EUR", "merchant_funded_minor": discount, "platform_funded_minor": 0, "allocation": [],
             "order_total_minor": None, "paid_minor": None, "holder_id": USER, "channel": "online", "late": False,
             "lock_id": lock_id, "redemption_id": redemption_id}  # fmt: skip
-    return debited(order, discount, left, **rest)
+    return debited(order, discount, left, **rest | payload)
 
 
-def credited(order: str, credit: int, balance: int, reason: str = "order_cancelled") -> Fact:
+def credited(order: str, credit: int, balance: int, reason: str = "order_cancelled", **payload: Any) -> Fact:
     named = {"order_id": order, "credited_minor": credit, "balance_minor": balance, "reason": reason}
-    return on_coupon(events.CouponCredited, redemption_id=f"redemption-{order}", **named)
+    whole = {"redemption_id": f"redemption-{order}", "restored": False, "lines": [], **named, **payload}
+    return on_coupon(events.CouponCredited, **whole)
 
 
 def with_terms(terms: Terms, *then: Fact) -> list[Fact]:
@@ -216,6 +217,9 @@ PRICED = locked(
 """A hold of the past whose discount the ledger found itself."""
 LATE = replace(TERMS, late_confirm="accept")
 LAPSED = unlocked(reason="lock_ended", at=LOCK_END)
+SHARED_LATE = replace(TERMS, shareable=True, late_confirm="accept")
+GIFT = Terms(benefit=benefit(kind="gift", products=("p",)), currency="EUR")
+AT_MOST = Terms(benefit=benefit(kind="gift", products=("p",), max_discount_minor=400), currency="EUR")
 MONDAYS = replace(TERMS, use_hours=(UseHours(weekdays=(1,)),), time_zone="Asia/Shanghai")
 VOUCHER = Terms(benefit=benefit(kind="cash_voucher", value_minor=1_000, leaves_balance=True), currency="EUR")
 ALL_OR_NOTHING = Terms(benefit=benefit(kind="cash_voucher", value_minor=1_000), currency="EUR")

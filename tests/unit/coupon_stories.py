@@ -14,6 +14,7 @@ from tests.unit.coupon_facts import (
     KEPT,
     LOCK_END,
     PENDING,
+    PRICED,
     SPLIT,
     USED,
     VALID_END,
@@ -100,6 +101,19 @@ STACKABLE = replace(TERMS, stacking_mode="stackable")
 IN_GROUP = replace(TERMS, stacking_mode="group", stacking_group="g")
 TWO = [*with_terms(STACKABLE), issued(coupon=SECOND)]
 BOTH = {"coupon_ids": [SECOND, COUPON]}
+EACH = {"redemptions": [Redemption(coupon_id=id, discount_minor=1) for id in (COUPON, SECOND)]}
+
+
+def on_second(fact: Fact) -> Fact:
+    """The same fact of the second coupon."""
+    return replace(fact, stream=f"coupon-{SECOND}")
+
+
+def priced(digest: str) -> Fact:
+    """A lock of the past whose discount was found in this quote."""
+    return replace(PRICED, payload={**PRICED.payload, "quote_digest": digest})
+
+
 ORDER_STORIES = [
     Story("coupons of an order are locked together, in the order of their ids", TWO, lock(**BOTH),
           [locked(), Fact(events.CouponLocked, f"coupon-{SECOND}", {"order_id": "order-1"})]),
@@ -125,10 +139,24 @@ ORDER_STORIES = [
     Story("a hundred and one are not voided at once", FRESH,
           Command(use_cases.void_all, {"coupon_ids": [f"c{n}" for n in range(101)], "reason": "fraud"}),
           errors.InvalidField),
+    Story("together they take off what the order costs", [*TWO, hold(), on_second(hold())], confirm(order_total_minor=2,
+          **EACH), [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
+    Story("and not more", [*TWO, hold(), on_second(hold())], confirm(order_total_minor=1, **EACH),
+          errors.NotApplicable, facts={"order_id": "order-1", "discount_minor": 2, "most_minor": 1}),
+    Story("nor more than the lower of their caps", [created_template(STACKABLE), created_template(replace(STACKABLE,
+          order_cap_permyriad=5_000), events.TemplateRevised), issued(), issued(coupon=SECOND, template_version=2),
+          hold(), on_second(hold())], confirm(order_total_minor=3, **EACH), errors.NotApplicable,
+          facts={"discount_minor": 2, "most_minor": 1}),
+    Story("exclusive ones that were locked one by one", [*FRESH, issued(coupon=SECOND), hold(), on_second(hold())],
+          confirm(**EACH), errors.ExclusiveConflict),
+    Story("those priced together", [*TWO, priced("q"), on_second(priced("q"))], confirm(**EACH),
+          [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
+    Story("those priced alone", [*TWO, priced("q"), on_second(priced("r"))], confirm(**EACH), errors.NotApplicable),
+    Story("one priced, one told", [*TWO, priced("q"), on_second(hold())], confirm(**EACH),
+          [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
     Story("one unlocked stops all unlocks", [*TWO, hold()], unlock(**BOTH), errors.NotLocked),
     Story("one not held stops all confirmations", [*TWO, hold()],
-          confirm(redemptions=[Redemption(coupon_id=id, discount_minor=1) for id in (COUPON, SECOND)]),
-          errors.NotLocked),
+          confirm(**EACH), errors.NotLocked),
     Story("a coupon named twice", FRESH, lock(coupon_ids=[COUPON, COUPON]), errors.InvalidField),
     Story("no coupon", FRESH, lock(coupon_ids=[]), errors.InvalidField),
     Story("a hundred and one coupons", FRESH, lock(coupon_ids=[f"c{n}" for n in range(101)]), errors.InvalidField),

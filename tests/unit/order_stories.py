@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ledger import errors, events, use_cases
+from ledger.basket import Basket, Line
+from ledger.coupon import Redemption
 from tests.unit.coupon_facts import (
     ALLOCATED,
+    AT_MOST,
     EXPIRED,
     FRESH,
+    GIFT,
     HELD,
     IN_STORE,
     KEPT,
@@ -20,6 +26,7 @@ from tests.unit.coupon_facts import (
     PRICED,
     SCOPED,
     SHARED,
+    SHARED_LATE,
     SPLIT,
     STATED,
     TRANSFERABLE,
@@ -45,7 +52,26 @@ from tests.unit.coupon_facts import (
     use,
     with_terms,
 )
-from tests.unit.specs import COUPON, INSTANT, T0, USER, Command, Story, after, created_template, issued
+from tests.unit.specs import COUPON, INSTANT, T0, TERMS, USER, Command, Fact, Story, after, created_template, issued
+
+CAPPED = replace(TERMS, order_cap_permyriad=5_000)
+
+
+def hold_of(user: str) -> Fact:
+    """A friend's lock of the past, whole."""
+    whole = {"order_total_minor": None, "quote_digest": None, "discount_minor": None, "allocation": []}
+    return locked(holder_id=user, lock_id="lock-order-1", **whole)
+
+
+def told(product: str, discount: int, line: str = "1") -> Redemption:
+    """A discount on one line, as an order system tells it."""
+    parts = [{"line_id": line, "product_id": product, "discount_minor": discount}]
+    return Redemption(coupon_id=COUPON, discount_minor=discount, allocation=parts)
+
+
+AT_TILL = Basket(lines=(Line(line_id="1", product_id="p", unit_price_minor=300),), currency="EUR", channel="in_store")
+
+ONLINE = replace(AT_TILL, channel="online")
 
 LOCK_STORIES = [
     Story("an unused coupon is locked for the template's time", FRESH, lock(), [locked()], {"order_id": "order-1"}),
@@ -111,6 +137,15 @@ LOCK_STORIES = [
           facts={"min_spend_minor": 2_000, "order_total_minor": 1_999}),
     Story("of an unknown total, with a least spend", with_terms(LEAST), lock(), errors.NotApplicable),
     Story("at the least spend", with_terms(LEAST), lock(order_total_minor=2_000), [locked()]),
+    Story("a gift without a basket, which nothing bounds", with_terms(GIFT), lock(order_total_minor=2_000),
+          errors.NotApplicable),
+    Story("a gift that the terms bound", with_terms(AT_MOST), lock(), [locked()]),
+    Story("again for another basket, to a day after the order first held it", [*FRESH, replace(PRICED, payload={
+          **PRICED.payload, "lock_ends_at": after(0.9)})],
+          lock(at=after(0.5), ttl_seconds=86_400, basket=ONLINE), [on_coupon(events.CouponUnlocked,
+          reason="locked_again"), locked(ends=after(1), discount_minor=300)]),
+    Story("after the lock's end, from then on", [*FRESH, PRICED], lock(at=after(0.5), ttl_seconds=86_400,
+          basket=ONLINE), [LAPSED, locked(ends=after(1.5))]),
     Story("an unknown coupon", [], lock(), errors.CouponNotFound),
     Story("another merchant's coupon", FRESH, Command(use_cases.lock, lock().arguments, merchant_id="merchant-2"),
           errors.CouponNotFound),
@@ -183,14 +218,19 @@ CONFIRM_STORIES = [
           unlocked("order-2")), confirm(at=after(5)), errors.NotLocked),
     Story("late, though the coupon was given away", with_terms(TRANSFERABLE, hold(), LAPSED, transferred()),
           confirm(at=after(5)), errors.NotLocked),
+    Story("late, by a friend", with_terms(SHARED_LATE, shared("user-3"), hold_of("user-3")), confirm(at=after(5)),
+          [on_coupon(events.CouponUsed, holder_id="user-3", late=True)]),
+    Story("late, by a friend whose sharing has ended", with_terms(SHARED_LATE, shared("user-3"), hold_of("user-3"),
+          shared()), confirm(at=after(5)), errors.NotOwner),
+    Story("in time, by a friend whose sharing has ended", with_terms(SHARED_LATE, shared("user-3"),
+          hold_of("user-3"), shared()), confirm(), [on_coupon(events.CouponUsed, holder_id="user-3")]),
     Story("late, after the use was returned", with_terms(LATE, hold(), use(), returned(restored=True)),
           confirm(at=after(5)), errors.NotLocked),
     Story("at a till", HELD, confirm(channel="in_store"), [on_coupon(events.CouponUsed, channel="in_store")]),
     Story("through a channel out of scope", with_terms(IN_STORE, hold()), confirm(), errors.OutOfScope,
           facts={"channel": "online"}),
     Story("through an unknown channel", HELD, confirm(channel="fax"), errors.InvalidField),
-    Story("a friend's use says who", [*SHARED, locked(holder_id="user-3", lock_id="lock-order-1",
-          order_total_minor=None, quote_digest=None, discount_minor=None, allocation=[])], confirm(),
+    Story("a friend's use says who", [*SHARED, hold_of("user-3")], confirm(),
           [on_coupon(events.CouponUsed, holder_id="user-3")]),
     Story("what the lock found, where nothing is said", [*FRESH, PRICED], confirm(discount=None),
           [on_coupon(events.CouponUsed, discount_minor=450, order_total_minor=4_000,
@@ -201,6 +241,25 @@ CONFIRM_STORIES = [
           [on_coupon(events.CouponUsed, discount_minor=449, allocation=[])]),
     Story("more than the lock found", [*FRESH, PRICED], confirm(discount=451), errors.NotApplicable,
           facts={"most_minor": 450}),
+    Story("less of each line than the lock found", [*FRESH, PRICED], confirm(redemptions=[told("tea", 449)]),
+          [on_coupon(events.CouponUsed, discount_minor=449)]),
+    Story("on a line that the lock did not find", [*FRESH, PRICED], confirm(redemptions=[told("tea", 450, "2")]),
+          errors.NotApplicable, facts={"line_id": "2", "discount_minor": 450, "most_minor": 0}),
+    Story("on another product of a line that the lock found", [*FRESH, PRICED],
+          confirm(redemptions=[told("cup", 450)]), errors.NotApplicable, facts={"line_id": "1"}),
+    Story("a gift, held without a basket", with_terms(GIFT, hold()), confirm(order_total_minor=2_000),
+          errors.NotApplicable),
+    Story("a gift, as the lock found it", with_terms(GIFT, PRICED), confirm(discount=None),
+          [on_coupon(events.CouponUsed, discount_minor=450)]),
+    Story("a gift that the terms bound", with_terms(AT_MOST, hold()), confirm(discount=400),
+          [on_coupon(events.CouponUsed)]),
+    Story("a gift above that bound", with_terms(AT_MOST, hold()), confirm(discount=401), errors.NotApplicable,
+          facts={"most_minor": 400}),
+    Story("one that caps the order, to its cap", with_terms(CAPPED, hold()), confirm(order_total_minor=1_000),
+          [on_coupon(events.CouponUsed)]),
+    Story("one that caps the order, above its cap", with_terms(CAPPED, hold()), confirm(order_total_minor=999),
+          errors.NotApplicable, facts={"discount_minor": 500, "most_minor": 499}),
+    Story("again, after a return that kept it used", KEPT, confirm(), errors.CouponUsed),
     Story("nothing said by the lock either", HELD, confirm(discount=None), errors.InvalidField),
     Story("twice, without saying the discount", USED, confirm(discount=None), []),
     Story("the order's sums are kept", HELD, confirm(order_total_minor=2_000, paid_minor=1_500),
@@ -251,5 +310,18 @@ REDEEM_STORIES = [
     Story("an expired coupon", FRESH, redeem(at=VALID_END), errors.CouponExpired),
     Story("a part of a voucher", with_terms(VOUCHER), redeem(discount_minor=400),
           [locked(), debited("order-1", 400, 600, channel="in_store")]),
+    Story("priced on the till's basket", FRESH, redeem(discount_minor=None, basket=AT_TILL),
+          [locked(order_total_minor=300, discount_minor=300), on_coupon(events.CouponUsed, discount_minor=300,
+           order_total_minor=300, allocation=[{"line_id": "1", "product_id": "p", "discount_minor": 300}])]),
+    Story("priced for another user", FRESH, redeem(discount_minor=None, basket=AT_TILL, user_id="user-2"),
+          errors.NotOwner),
+    Story("priced where another order holds it", HELD, redeem("order-2", discount_minor=None, basket=AT_TILL),
+          errors.CouponLocked),
+    Story("priced where this order holds it", HELD, redeem(discount_minor=None, basket=AT_TILL),
+          [on_coupon(events.CouponUnlocked, reason="locked_again"), locked(discount_minor=300),
+           on_coupon(events.CouponUsed, discount_minor=300)]),
+    Story("a gift without a basket", with_terms(GIFT), redeem(order_total_minor=900), errors.NotApplicable),
+    Story("one that caps the order, above its cap", with_terms(CAPPED), redeem(order_total_minor=999),
+          errors.NotApplicable),
     Story("an unknown coupon", [], redeem(), errors.CouponNotFound),
 ]  # fmt: skip

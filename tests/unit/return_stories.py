@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ledger import errors, events
-from ledger.terms import ReturnPolicy
+from ledger.terms import ReturnPolicy, Terms
 from tests.unit.coupon_facts import (
     ALL_OR_NOTHING,
     ALLOCATED,
@@ -20,6 +20,7 @@ from tests.unit.coupon_facts import (
     VALID_END,
     VOIDED,
     VOUCHER,
+    benefit,
     confirm,
     credited,
     debit,
@@ -39,7 +40,7 @@ from tests.unit.coupon_facts import (
     voided,
     with_terms,
 )
-from tests.unit.specs import COUPON, Fact, Story, after
+from tests.unit.specs import COUPON, Fact, Story, after, issued
 
 RETURN_STORIES = [
     Story("restored when the order is cancelled", USED, give_back(), [returned(restored=True)],
@@ -88,6 +89,17 @@ def lines(*asked: tuple[str, int | None]) -> dict[str, Any]:
     return {"lines": [{"line_id": line, "discount_minor": discount} for line, discount in asked]}
 
 
+OTHER = "d~"
+
+
+def of_other(fact: Fact) -> Fact:
+    """The same fact of the other coupon."""
+    return replace(fact, stream=f"coupon-{OTHER}")
+
+
+LINE_3 = {"line_id": "3", "product_id": "r", "discount_minor": 500}
+ON_LINE_3 = [issued(coupon=OTHER), of_other(hold()), of_other(use(allocation=[LINE_3]))]
+SHIPPING = with_terms(Terms(benefit=benefit(kind="free_shipping"), currency="EUR"), hold(), use())
 NOTHING = {"line_id": "1", "product_id": "p", "discount_minor": 0}
 WHOLE = {"line_id": "2", "product_id": "q", "discount_minor": 500}
 PARTIAL_STORIES = [
@@ -100,13 +112,24 @@ PARTIAL_STORIES = [
           errors.ReturnNotAllowed, facts={"line_id": "2", "discount_minor": 234, "left_minor": 233}),
     Story("a line of which nothing is left", [*PARTS, part("1", 167)], give_back(**lines(("1", None))),
           errors.ReturnNotAllowed),
-    Story("nor is another line given back with it", [*PARTS, part("1", 167)], give_back(**lines(("1", None), ("2", 1))),
-          errors.ReturnNotAllowed, facts={"line_id": "1", "left_minor": 0}),
+    Story("another line is given back without it", [*PARTS, part("1", 167)], give_back(**lines(("1", None), ("2", 1))),
+          [part("2", 1)]),
     Story("a line that carried nothing, with one that did", [*FRESH, hold(), use(allocation=[NOTHING, WHOLE])],
-          give_back(**lines(("1", None), ("2", 100))), [returned(restored=False, returned_minor=100,
-          lines=[{"line_id": "1", "discount_minor": 0}, {"line_id": "2", "discount_minor": 100}])]),
-    Story("a line that is not there", PARTS, give_back(**lines(("3", None))), errors.ReturnNotAllowed,
-          facts={"line_id": "3"}),
+          give_back(**lines(("1", None), ("2", 100))), [part("2", 100)]),
+    Story("a line that is not there", PARTS, give_back(**lines(("3", None))), errors.ReturnNotAllowed),
+    Story("so much of a line that is not there", PARTS, give_back(**lines(("3", 1))), errors.ReturnNotAllowed,
+          facts={"line_id": "3", "left_minor": 0}),
+    Story("a line that is not there, with one that is", PARTS, give_back(**lines(("1", None), ("3", None))),
+          [part("1", 167)]),
+    Story("a line of two coupons, of which one has it", [*PARTS, *ON_LINE_3], give_back(coupon_ids=[COUPON, OTHER],
+          **lines(("1", None))), [part("1", 167)],
+          {"coupons": [{"coupon_id": COUPON, "state": "USED", "returned_minor": 167},
+                       {"coupon_id": OTHER, "state": "USED", "returned_minor": 0}]}),
+    Story("a line that neither has", [*PARTS, *ON_LINE_3], give_back(coupon_ids=[COUPON, OTHER], **lines(("4", None))),
+          errors.ReturnNotAllowed, facts={"order_id": "order-1"}),
+    Story("a line of a use that took only the shipping cost off", [*SHIPPING], give_back(**lines(("1", None))),
+          errors.ReturnNotAllowed),
+    Story("such a use, whole", [*SHIPPING], give_back(), [returned(restored=True)]),
     Story("a line of a use without allocation", USED, give_back(**lines(("1", 1))), errors.ReturnNotAllowed),
     Story("nothing of a line", PARTS, give_back(**lines(("1", 0))), errors.ReturnNotAllowed),
     Story("the part that completes the whole restores by policy", [*PARTS, part("1", 167)],
@@ -138,6 +161,13 @@ PARTIAL_STORIES = [
 
 SPENT = with_terms(VOUCHER, hold(), debit("order-1", 300, 700))
 EMPTIED = [*SPENT, hold("order-2"), use("order-2", discount=700)]
+KEPT_EMPTY = returned(restored=False, reason="buyer_refund", order_id="order-2", returned_minor=700)
+ON_LINES = [
+    {"line_id": "1", "product_id": "p", "discount_minor": 200},
+    {"line_id": "2", "product_id": "q", "discount_minor": 100},
+]
+SPENT_ON_LINES = with_terms(VOUCHER, hold(), debit("order-1", 300, 700, allocation=ON_LINES))
+LINE_BACK = credited("order-1", 200, 900, lines=[{"line_id": "1", "discount_minor": 200}])
 KEEPING = replace(VOUCHER, return_policy=ReturnPolicy(order_cancelled="keep_used"))
 GRACIOUS = replace(VOUCHER, return_policy=GRACE.return_policy)
 VOUCHER_STORIES = [
@@ -174,7 +204,7 @@ VOUCHER_STORIES = [
           give_back(), [credited("order-1", 0, 700)],
           {"coupons": [{"coupon_id": COUPON, "state": "UNUSED", "returned_minor": 0}]}),
     Story("a grace moves the end of validity", with_terms(GRACIOUS, hold(), debit("order-1", 300, 700)),
-          give_back(at=after(9)), [extended(after(12), reason="order_cancelled"), credited("order-1", 300, 1_000)]),
+          give_back(at=after(9)), [credited("order-1", 300, 1_000), extended(after(12), reason="order_cancelled")]),
     Story("a grace never shortens validity", with_terms(GRACIOUS, hold(), debit("order-1", 300, 700)),
           give_back(at=after(1)), [credited("order-1", 300, 1_000)]),
     Story("a grace revives nothing", with_terms(GRACIOUS, hold(), debit("order-1", 300, 700)),
@@ -183,10 +213,40 @@ VOUCHER_STORIES = [
     Story("nor when the expiry was written down", [*with_terms(GRACIOUS, hold(), debit("order-1", 300, 700)),
           expired()], give_back(at=after(20)), [credited("order-1", 300, 1_000)]),
     Story("by another order", SPENT, give_back("order-2"), errors.NotUsed),
-    Story("by the line", SPENT, give_back(**lines(("1", None))), errors.ReturnNotAllowed),
+    Story("by the line, of which the use has none", SPENT, give_back(**lines(("1", None))), errors.ReturnNotAllowed),
+    Story("a line of a part", SPENT_ON_LINES, give_back(**lines(("1", None))), [credited("order-1", 200, 900,
+          lines=[{"line_id": "1", "discount_minor": 200}])],
+          {"coupons": [{"coupon_id": COUPON, "state": "UNUSED", "returned_minor": 200}]}),
+    Story("no line is given back twice", [*SPENT_ON_LINES, LINE_BACK], give_back(**lines(("1", None))),
+          errors.ReturnNotAllowed),
+    Story("nor more than a line carried", SPENT_ON_LINES, give_back(**lines(("1", 201))), errors.ReturnNotAllowed,
+          facts={"left_minor": 200}),
+    Story("the rest of a part", [*SPENT_ON_LINES, LINE_BACK], give_back(), [credited("order-1", 100, 1_000)]),
+    Story("nothing after its last line", [*SPENT_ON_LINES, LINE_BACK, credited("order-1", 100, 1_000,
+          lines=[{"line_id": "2", "discount_minor": 100}])], give_back(), errors.NotUsed),
+    Story("an order undone in part does not spend again", [*SPENT_ON_LINES, LINE_BACK], lock(), errors.CouponUsed),
+    Story("a line moves no end of validity", with_terms(GRACIOUS, hold(), debit("order-1", 300, 700,
+          allocation=ON_LINES)), give_back(at=after(9), **lines(("1", None))), [credited("order-1", 200, 900,
+          lines=[{"line_id": "1", "discount_minor": 200}])]),
     Story("for an unknown reason", SPENT, give_back(reason="regret"), errors.InvalidField),
     Story("a part, after another order emptied it", EMPTIED, give_back(), errors.ReturnNotAllowed,
           facts={"order_id": "order-2"}),
+    Story("a part, after the order that emptied it was returned and kept", [*EMPTIED, KEPT_EMPTY], give_back(),
+          [credited("order-1", 300, 300, restored=True)],
+          {"coupons": [{"coupon_id": COUPON, "state": "UNUSED", "returned_minor": 300}]}),
+    Story("and it is spent again", [*EMPTIED, KEPT_EMPTY, credited("order-1", 300, 300, restored=True),
+          hold("order-3")], confirm("order-3", discount=299), [debited("order-3", 299, 1)]),
+    Story("but not more than came back", [*EMPTIED, KEPT_EMPTY, credited("order-1", 300, 300, restored=True),
+          hold("order-3")], confirm("order-3", discount=301), errors.NotApplicable, facts={"most_minor": 300}),
+    Story("nor is the order that was kept returned again", [*EMPTIED, KEPT_EMPTY,
+          credited("order-1", 300, 300, restored=True)], give_back("order-2"), errors.NotUsed),
+    Story("a part that is kept too leaves it used", [*EMPTIED, KEPT_EMPTY], give_back(reason="buyer_refund"),
+          [credited("order-1", 0, 0, "buyer_refund")],
+          {"coupons": [{"coupon_id": COUPON, "state": "USED", "returned_minor": 0}]}),
+    Story("a grace, on a part of a voucher that is unused again", [*with_terms(GRACIOUS, hold(),
+          debit("order-1", 300, 700), hold("order-2"), use("order-2", discount=700)), KEPT_EMPTY],
+          give_back(at=after(9)), [credited("order-1", 300, 300, restored=True),
+          extended(after(12), reason="order_cancelled")]),
     Story("the use that emptied it", EMPTIED, give_back("order-2"),
           [on_coupon(events.CouponReturned, order_id="order-2", restored=True, returned_minor=700)]),
     Story("and what it emptied is there again", [*EMPTIED, replace(returned(restored=True), payload=returned(

@@ -166,6 +166,15 @@ def test_a_plan_at_its_bounds() -> None:
     assert plan.quantity == 1_000_000_000
 
 
+def test_a_delay_is_of_a_relative_validity() -> None:
+    """A validity that begins at ``valid_from`` has none, and a delay that nobody looks at is not passed over."""
+    fixed = {"name": "n", "quantity": 1, "valid_from": T0, "valid_until": T0 + timedelta(days=1)}
+    with pytest.raises(InvalidPeriod) as caught:
+        BatchPlan(**fixed, valid_delay_seconds=1)
+    assert caught.value.facts["field"] == "valid_delay_seconds"
+    assert BatchPlan(**fixed, valid_delay_seconds=1, valid_for_seconds=60).valid_delay_seconds == 1
+
+
 def test_a_plans_times_are_kept_in_utc() -> None:
     there = T0.astimezone(timezone(timedelta(hours=8)))
     plan = BatchPlan(name="n", quantity=1, claim_from=there, valid_until=there + timedelta(days=1))

@@ -132,6 +132,7 @@ def test_fifty_thousand_products_are_one_event() -> None:
         request_id="r",
         occurred_at=T0,
         name="n",
+        description="two\nlines",
         terms=terms,
     )
     assert MAPPER.to_domain_event(MAPPER.to_stored_event(event)) == event

@@ -55,9 +55,16 @@ STACKS = "warn stackable_without_threshold stacking_mode"
         (replace(OFF, stacking_mode="stackable"), [STACKS]),
         (replace(percent(1_000), stacking_mode="stackable"), [UNCAPPED, STACKS]),
         (replace(OFF, stacking_mode="stackable", min_spend_minor=501), []),
-        (replace(OFF, stacking_mode="group", stacking_group="g"), []),
+        (replace(OFF, stacking_mode="group", stacking_group="g"), [STACKS]),
+        (replace(OFF, stacking_mode="group", stacking_group="g", min_spend_minor=501), []),
+        (replace(benefit(kind="cash_voucher", value_minor=500), stacking_mode="stackable"), [STACKS]),
+        (benefit(kind="cash_voucher", value_minor=500), []),
         (replace(benefit(kind="free_shipping"), stacking_mode="stackable"), []),
         (replace(benefit(kind="gift", products=("p",)), stacking_mode="stackable"), []),
+        (replace(benefit(kind="gift", products=("p",), units=2), stacking_mode="stackable"), [STACKS]),
+        (replace(benefit(kind="trial", products=("p",), units=2), stacking_mode="group", stacking_group="g"), [STACKS]),
+        (replace(benefit(kind="gift", products=("p",), units=2), stacking_mode="stackable", min_spend_minor=1), []),
+        (benefit(kind="gift", products=("p",), units=2), []),
     ],
 )
 def test_terms(terms: Terms, found: list[str]) -> None:
@@ -81,7 +88,6 @@ FIXED = replace(PLAN, valid_for_seconds=None, valid_until=after(5))
         (replace(FIXED, valid_delay_seconds=5 * 86_400), T0, [PAST]),
         (replace(FIXED, valid_delay_seconds=5 * 86_400 - 1), T0, []),
         (replace(FIXED, claim_from=after(5)), T0, [PAST]),
-        (replace(FIXED, valid_from=after(1), valid_delay_seconds=9 * 86_400), T0, []),  # the delay is not of these
         (replace(FIXED, claim_until=after(5)), T0, []),
         (replace(FIXED, claim_until=after(5) + INSTANT), T0, ["warn claims_after_validity claim_until"]),
         (replace(FIXED, claim_until=after(4)), after(6), [CLAIMS_PAST, PAST]),

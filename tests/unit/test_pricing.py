@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import pytest
@@ -69,6 +70,37 @@ def test_a_unit_of_a_line_that_was_cut_costs_its_share_rounded_down():
     line = Line(line_id="1", product_id="tea", quantity=3, unit_price_minor=400, discounted_minor=200)
     assert off(price([coupon("gift", products=("tea",))], basket(line), NOW)) == [{"1": 333}]
     assert off(price([coupon("gift", products=("tea",), units=3)], basket(line), NOW)) == [{"1": 1_000}]
+
+
+@pytest.mark.parametrize("kind", ["gift", "trial", "exchange"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"shops": ("east",)},
+        {"excluded_shops": ("west",)},
+        {"excluded_products": ("cup",)},
+        {"excluded_categories": ("ware",)},
+    ],
+)
+def test_nothing_is_given_of_another_shop_or_of_what_is_excluded(kind, scope):
+    tea = Line(line_id="1", product_id="tea", unit_price_minor=1_000, shop_id="east")
+    cup = Line(line_id="2", product_id="cup", unit_price_minor=900, shop_id="west", categories=("ware",))
+    addition = {"value_minor": 100} if kind == "exchange" else {}
+    gives = coupon(kind, products=("cup",), terms={"scope": Scope(**scope)}, **addition)
+    with pytest.raises(errors.OutOfScope) as refused:
+        price([gives], basket(tea, cup), NOW)
+    assert refused.value.facts["field"] == "products"
+    own = Line(line_id="3", product_id="mug", unit_price_minor=80, shop_id="east")
+    either = coupon(kind, products=("cup", "mug"), terms={"scope": Scope(**scope)}, **addition)
+    assert off(price([either], basket(tea, cup, own), NOW)) == [{} if kind == "exchange" else {"3": 80}]
+
+
+def test_an_exchange_dearer_than_its_product_counts_the_product_alone_against_the_minimum_spend():
+    dear = coupon("exchange", products=("p2",), value_minor=500, terms={"min_spend_minor": 900})
+    assert off(price([dear], basket(1_000, 300), NOW)) == [{}]
+    with pytest.raises(errors.BelowMinSpend) as refused:
+        price([dear], basket(800, 300), NOW)
+    assert refused.value.facts["eligible_minor"] == 800
 
 
 def test_two_gifts_of_one_product_give_two_units_and_no_third():
@@ -284,3 +316,85 @@ def test_parts_go_to_the_largest_remainders():
     assert spread(0, [1, 2]) == [0, 0]
     assert spread(7, []) == []
     assert spread(7, [0, 0]) == [0, 0]
+
+
+# --- as many as a wallet has ------------------------------------------------------------------------------------
+
+
+def wallet(shape, seed):
+    """Forty coupons and a hundred lines of twelve categories; what each coupon is, is by chance."""
+    chance = random.Random(seed)
+    groups, categories, priorities = shape
+    goods = basket(
+        *[
+            Line(
+                line_id=str(number),
+                product_id=f"p{number % 20}",
+                quantity=chance.randint(1, 4),
+                unit_price_minor=chance.randint(50, 5_000),
+                categories=(f"c{chance.randrange(12)}",),
+            )
+            for number in range(100)
+        ],
+        shipping_minor=490,
+    )
+    coupons = []
+    for number in range(40):
+        listed = tuple(f"c{each}" for each in chance.sample(range(12), chance.randint(1, categories)))
+        terms = {"scope": Scope() if chance.random() < 0.5 else Scope(categories=listed)}
+        if priorities:
+            terms["priority"] = chance.randrange(3)
+        if groups:
+            terms["stacking_group"] = f"g{number % groups}"
+        kind = {"kind": "amount_off", "value_minor": chance.choice([500, 1_000, 2_000, 5_000])}
+        if chance.random() < 0.5:
+            most = chance.choice([None, 2_000, 5_000, 10_000])
+            kind = {"kind": "percent_off", "percent_permyriad": chance.choice([500, 1_000, 1_500, 3_000])}
+            kind["max_discount_minor"] = most
+        mode = "group" if groups else "stackable"
+        coupons.append(coupon(**kind, id=f"c{number:02}", days=number % 9 + 1, mode=mode, terms=terms))
+    return coupons, goods
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (0, 3, True),
+        (1, 3, True),
+        (5, 1, False),
+        (5, 3, True),
+        (8, 1, True),
+        (10, 1, False),
+        (13, 1, False),
+        (20, 1, False),
+    ],
+    ids=str,
+)
+def test_forty_coupons_on_a_hundred_lines_are_searched_whole(shape):
+    for seed in range(3):
+        assert quote(*wallet(shape, seed), NOW).exact
+
+
+def test_the_largest_question_is_answered_and_says_that_it_was_cut():
+    lines = [Line(line_id=str(n), product_id=f"p{n}", unit_price_minor=1_000 + n) for n in range(1_000)]
+    chance = random.Random(1)
+    coupons = []
+    for number in range(200):
+        scope = Scope(products=tuple(f"p{each}" for each in chance.sample(range(1_000), 300)))
+        terms = {"scope": scope, "priority": number % 3, "stacking_group": f"g{number % 40}"}
+        part = 500 + 7 * number
+        coupons.append(coupon("percent_off", percent_permyriad=part, mode="group", terms=terms, id=f"c{number:03}"))
+    found = quote(coupons, basket(*lines), NOW)
+    assert not found.exact
+    assert len(found.chosen) == 40
+    assert (
+        found.discount_minor
+        == price(
+            [each for each in coupons if each.coupon_id in {c.coupon_id for c in found.chosen}], basket(*lines), NOW
+        ).discount_minor
+    )
+
+
+def test_of_many_that_take_everything_only_as_many_are_spent_as_are_needed():
+    found = quote([coupon(value_minor=2_000) for _ in range(60)], basket(*[1_000] * 50), NOW)
+    assert (found.discount_minor, len(found.chosen), found.exact) == (50_000, 25, True)

@@ -61,10 +61,10 @@ def debited(version: int, balance_minor: int) -> CouponDebited:
     return CouponDebited(**COMMON, **SPENDING, originator_version=version, holder_id="u", balance_minor=balance_minor)
 
 
-def credited(version: int, balance_minor: int) -> CouponCredited:
+def credited(version: int, balance_minor: int, *, restored: bool = False) -> CouponCredited:
     return CouponCredited(
         **COMMON, originator_version=version, order_id="o", redemption_id="x", reason="order_cancelled",
-        credited_minor=300, balance_minor=balance_minor,
+        credited_minor=300, balance_minor=balance_minor, restored=restored, lines=[],
     )  # fmt: skip
 
 
@@ -127,6 +127,8 @@ def test_a_voucher_keeps_its_last_balance() -> None:
     alone = moved(credited(7, 0))
     assert (alone.state, alone.balance_minor) == (None, 0)
     assert moved(used(3)).balance_minor is None
+    reopened = moved(used(7), returned(8, restored=False), credited(9, 300, restored=True))
+    assert (reopened.state, reopened.redemption_id, reopened.balance_minor) == ("UNUSED", None, 300)
 
 
 def test_a_coupon_is_known_by_its_first_owner_and_goes_to_the_last() -> None:

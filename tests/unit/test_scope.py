@@ -10,7 +10,7 @@ import pytest
 
 from ledger.basket import Basket, Line
 from ledger.errors import InvalidField
-from ledger.scope import Scope, UseHours
+from ledger.scope import Places, Scope, UseHours
 
 
 def line(product_id: str = "p", categories: tuple[str, ...] = ("c",), shop_id: str = "s") -> Line:
@@ -42,12 +42,12 @@ def basket(**fields: Any) -> Basket:
     ],
 )
 def test_lines(scope: dict[str, Any], covered: bool) -> None:
-    assert Scope(**scope).covers(line()) is covered
+    assert (Scope(**scope).covered(Places((line(),))) == 1) is covered
 
 
 def test_a_line_without_category_is_in_none() -> None:
-    assert Scope(categories=("c",)).covers(line(categories=())) is False
-    assert Scope(excluded_categories=("c",)).covers(line(categories=())) is True
+    assert Scope(categories=("c",)).covered(Places((line(categories=()),))) == 0
+    assert Scope(excluded_categories=("c",)).covered(Places((line(categories=()),))) == 1
 
 
 @pytest.mark.parametrize(

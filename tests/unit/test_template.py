@@ -18,4 +18,4 @@ def test_story(story: Story) -> None:
 
 def test_a_template_that_was_never_created_is_not_revised() -> None:
     with pytest.raises(TemplateNotFound):
-        Template("template-t").revise(Request("m", "a", "r"), T0, name="n", terms=TERMS, expected=None)
+        Template("template-t").revise(Request("m", "a", "r"), T0, name="n", description="", terms=TERMS, expected=None)

@@ -10,6 +10,7 @@ import pytest
 
 from ledger import use_cases
 from ledger.aggregate import coupon_id, derived_id, text_of
+from ledger.basket import Basket, Line
 from ledger.batch import Batch, BatchPlan
 from ledger.benefit import Benefit
 from ledger.commit import Unit
@@ -18,6 +19,7 @@ from ledger.errors import IdempotencyKeyReused, InvalidField, InvalidPeriod, Inv
 from ledger.events import Event
 from ledger.request import Request
 from ledger.terms import Terms
+from ledger.undoing import Issued
 from ledger.work import Loaded, Receipt, Work, fold
 from tests.unit.batch_stories import RUNNING
 from tests.unit.coupon_facts import hold
@@ -125,6 +127,7 @@ def test_an_extended_lock_counts_until_its_new_end() -> None:
 
 
 REDEMPTION = Redemption(coupon_id="c", discount_minor=1)
+ONLINE = Basket(lines=(Line(line_id="1", product_id="p", unit_price_minor=1_000),), currency="EUR")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +227,9 @@ def test_ids_may_be_any_callers_words(id: str) -> None:
         (lambda: use_cases.void_all(REQUEST, [], reason="r"), InvalidField),
         (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", discount_minor=-1), InvalidField),
         (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", discount_minor=1, channel="fax"), InvalidField),
+        (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c"), InvalidField),
+        (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", basket=ONLINE), InvalidField),
+        (lambda: Issued(by="r", by_prefix="r"), InvalidField),
         (lambda: use_cases.transfer(REQUEST, "c", user_id="u", to_user_id=" "), InvalidField),
         (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=["v"] * 51), InvalidField),
         (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=[""]), InvalidField),

@@ -14,6 +14,7 @@ from typing import Any
 from ledger import code_store, till
 from ledger.application import Ledger
 from ledger.audience import Facts
+from ledger.basket import Basket
 from ledger.code_jobs import check_keys
 from ledger.codes import CodeKeys, mistyped, normal
 from ledger.commit import Unit
@@ -76,15 +77,17 @@ def use_at_till(
     typed: str,
     order_id: str,
     *,
-    discount_minor: int,
+    discount_minor: int | None = None,
     coupon_id: str | None = None,
+    user_id: str | None = None,
     allocation: Sequence[Mapping[str, Any]] = (),
     order_total_minor: int | None = None,
+    basket: Basket | None = None,
 ) -> Receipt:
     """Use the coupon whose code a shopper showed, on an order of the shop. Answers the redemption.
 
     Raises ``RedemptionCodeInvalid`` for a code that is wrong, no longer fresh, or was the proof of a use before;
-    ``TooManyMisses`` when that was said too often of one coupon; and what locking and confirming raise.
+    ``TooManyMisses`` when that was said too often of one coupon; and what ``redeem`` raises.
     """
     check_keys(keys)
     shown = till.read(normal(typed))
@@ -111,8 +114,10 @@ def use_at_till(
             order_id,
             coupon_id=coupon.key,
             discount_minor=discount_minor,
+            user_id=user_id,
             allocation=allocation,
             order_total_minor=order_total_minor,
+            basket=basket,
         )
         return ledger.do(work if shown.is_static else _once(work, stream, since))
     try:
