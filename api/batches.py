@@ -8,7 +8,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract, cursors, problems
+from api import answers, contract, coupon_answers, cursors, problems
 from api.access import caller, operation_name
 from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody, VoidsBody
 from api.bodies import Empty, ReasonBody
@@ -223,7 +223,7 @@ def change_batch_budget(path: BatchPath, body: BudgetBody) -> Response:
 
 @batches.post(
     "/batches/<batch_id>/coupons",
-    responses=contract.write(201, answers.IssuedCoupons, *ISSUE_REFUSALS),
+    responses=contract.write(201, coupon_answers.IssuedCoupons, *ISSUE_REFUSALS),
 )
 def issue_coupons(path: BatchPath, body: IssueBody) -> Response:
     """Issue coupons to users, all or none."""
@@ -240,7 +240,7 @@ def issue_coupons(path: BatchPath, body: IssueBody) -> Response:
 
 @batches.post(
     "/batches/<batch_id>/claims",
-    responses=contract.write(201, answers.IssuedCoupon, *ISSUE_REFUSALS),
+    responses=contract.write(201, coupon_answers.IssuedCoupon, *ISSUE_REFUSALS),
 )
 def claim_coupon(path: BatchPath, body: ClaimBody) -> Response:
     """Issue one coupon to the user who asks for it."""
@@ -257,7 +257,7 @@ def claim_coupon(path: BatchPath, body: ClaimBody) -> Response:
 
 @batches.post(
     "/batches/<batch_id>/voids",
-    responses=contract.write(200, answers.Voids, errors.BatchNotFound, problems.BadCursor),
+    responses=contract.write(200, coupon_answers.Voids, errors.BatchNotFound, problems.BadCursor),
 )
 def void_batch_coupons(path: BatchPath, body: VoidsBody) -> Response:
     """Withdraw the next coupons of a batch that are not used, at most 100 a call; live locks end with them.

@@ -9,7 +9,7 @@ from flask import Response, current_app, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract
+from api import contract, coupon_answers
 from api.access import caller, operation_name
 from api.batches import ISSUE_REFUSALS
 from api.bodies import Empty, ReasonBody
@@ -106,7 +106,7 @@ def revoke_codes(path: CodesPath, body: ReasonBody) -> Response:
 @codes.post(
     "/codes/redemptions",
     responses=contract.write(
-        201, answers.IssuedCoupon, errors.CodeNotFound, errors.CodeUsed, errors.TooManyMisses, *ISSUE_REFUSALS
+        201, coupon_answers.IssuedCoupon, errors.CodeNotFound, errors.CodeUsed, errors.TooManyMisses, *ISSUE_REFUSALS
     ),
 )
 def redeem_code(body: RedeemCodeBody) -> Response:

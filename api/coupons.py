@@ -12,7 +12,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
-from api import answers, contract, cursors, problems
+from api import answers, contract, coupon_answers, cursors, problems
 from api.access import operation_name
 from api.bodies import ExtensionBody, ReasonBody, ShareBody, TransferBody
 from api.exchange import answer, command, expected_version, ledger, owned_history, perform
@@ -49,7 +49,7 @@ class HistoryQuery(Parameters):
 
 
 @coupons.get(
-    "/coupons/<coupon_id>", responses=contract.read(answers.Coupon, errors.CouponNotFound, errors.InvalidPeriod)
+    "/coupons/<coupon_id>", responses=contract.read(coupon_answers.Coupon, errors.CouponNotFound, errors.InvalidPeriod)
 )
 def get_coupon(path: CouponPath, query: MomentQuery) -> Response:
     """Read a coupon's state from its events: now, at a past time, or after one of its events."""
@@ -129,7 +129,7 @@ def list_coupon_events(path: CouponPath, query: HistoryQuery) -> Response:
     "/coupons/<coupon_id>/void",
     responses=contract.write(
         200,
-        answers.CouponInState,
+        coupon_answers.CouponInState,
         errors.CouponNotFound,
         errors.CouponUsed,
         errors.CouponExpired,
@@ -147,7 +147,7 @@ def void_coupon(path: CouponPath, body: ReasonBody) -> Response:
     "/coupons/<coupon_id>/extensions",
     responses=contract.write(
         200,
-        answers.ExtendedCoupon,
+        coupon_answers.ExtendedCoupon,
         errors.CouponNotFound,
         errors.CouponLocked,
         errors.CouponUsed,
@@ -173,7 +173,7 @@ def extend_coupon(path: CouponPath, body: ExtensionBody) -> Response:
     "/coupons/<coupon_id>/transfers",
     responses=contract.write(
         200,
-        answers.TransferredCoupon,
+        coupon_answers.TransferredCoupon,
         errors.CouponNotFound,
         errors.CouponLocked,
         errors.CouponUsed,
@@ -202,7 +202,7 @@ def transfer_coupon(path: CouponPath, body: TransferBody) -> Response:
     "/coupons/<coupon_id>/shares",
     responses=contract.write(
         200,
-        answers.SharedCoupon,
+        coupon_answers.SharedCoupon,
         errors.CouponNotFound,
         errors.CouponUsed,
         errors.CouponExpired,

@@ -6,7 +6,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract
+from api import contract, coupon_answers
 from api.access import operation_name
 from api.bodies import ConfirmBody, LockBody, ReturnBody, UnlockBody
 from api.exchange import command, perform
@@ -26,7 +26,7 @@ orders = APIBlueprint(
     "/orders/<callers_id:order_id>/locks",
     responses=contract.write(
         200,
-        answers.Locks,
+        coupon_answers.Locks,
         errors.CouponNotFound,
         errors.CouponNotStarted,
         errors.CouponLocked,
@@ -64,7 +64,7 @@ def lock_coupons(path: OrderPath, body: LockBody) -> Response:
     "/orders/<callers_id:order_id>/confirmations",
     responses=contract.write(
         200,
-        answers.Redemptions,
+        coupon_answers.Redemptions,
         errors.CouponNotFound,
         errors.NotLocked,
         errors.LockMismatch,
@@ -94,7 +94,7 @@ def confirm_coupons(path: OrderPath, body: ConfirmBody) -> Response:
     "/orders/<callers_id:order_id>/unlocks",
     responses=contract.write(
         200,
-        answers.OrderCouponStates,
+        coupon_answers.OrderCouponStates,
         errors.CouponNotFound,
         errors.NotLocked,
         errors.LockMismatch,
@@ -114,7 +114,7 @@ def unlock_coupons(path: OrderPath, body: UnlockBody) -> Response:
     "/orders/<callers_id:order_id>/returns",
     responses=contract.write(
         200,
-        answers.OrderReturns,
+        coupon_answers.OrderReturns,
         errors.CouponNotFound,
         errors.NotUsed,
         errors.LockMismatch,

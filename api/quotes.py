@@ -9,7 +9,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from api import answers, contract, problems
+from api import contract, coupon_answers, problems
 from api.access import caller, operation_name
 from api.basket_bodies import QuoteBody
 from api.exchange import answer, ledger
@@ -36,7 +36,7 @@ class BestCoupon(BaseModel):
     template_version: int
     discount_minor: int | None = Field(description="null where the order system states it.")
     shipping_discount_minor: int = Field(description="The part of the discount that is off the shipping cost.")
-    allocation: list[answers.LineDiscount] = Field(description="Sums to the rest of the discount.")
+    allocation: list[coupon_answers.LineDiscount] = Field(description="Sums to the rest of the discount.")
 
 
 class QuotedRefusal(BaseModel):

@@ -10,7 +10,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract
+from api import contract, coupon_answers
 from api.access import caller, operation_name
 from api.code_bodies import ShownCodeQuery, TillBody, TillCode
 from api.codes import code_keys, command_with_code
@@ -66,7 +66,7 @@ def get_coupon_qr_png(path: CouponPath, query: ShownCodeQuery) -> Response:
     "/redemptions",
     responses=contract.write(
         200,
-        answers.Redemptions,
+        coupon_answers.Redemptions,
         errors.RedemptionCodeInvalid,
         errors.TooManyMisses,
         errors.CouponNotStarted,

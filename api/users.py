@@ -10,7 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
-from api import answers, contract, cursors, problems
+from api import answers, contract, coupon_answers, cursors, problems
 from api.access import caller, operation_name
 from api.exchange import answer, caught_up, ledger
 from api.wire import PAGE_DEFAULT, AtLeastQuery, Cursor, Limit, UserPath
@@ -37,7 +37,7 @@ class WalletQuery(AtLeastQuery):
 
 @users.get(
     "/users/<callers_id:user_id>/coupons",
-    responses=contract.read(answers.Wallet, problems.BadCursor, errors.NotCaughtUp),
+    responses=contract.read(coupon_answers.Wallet, problems.BadCursor, errors.NotCaughtUp),
 )
 def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
     """Read a user's coupons, and those that friends share with the user, the soonest to expire first.

@@ -38,11 +38,9 @@ class CouponState(Aggregate):
     user_id: str
     valid_from: datetime
     valid_until: datetime
-    issued_request_id: str
     order_id: str | None = None
     lock_id: str | None = None
     lock_ends_at: datetime | None = None
-    locked_total_minor: int | None = None
     redemption_id: str | None = None
     returned_redemption_id: str | None = None
     locked: events.CouponLocked | None = None

@@ -10,11 +10,10 @@ from typing import Any
 from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.errors import BelowMinSpend, InvalidField, NotApplicable, OutOfScope, ReturnNotAllowed
 from ledger.events import (
-    CouponDebited,
     CouponLocked,
+    CouponSpent,
     CouponTransferred,
     CouponUnlocked,
-    CouponUsed,
     CouponVoided,
     Event,
 )
@@ -127,14 +126,14 @@ def lapsed_hold(history: Sequence[Event]) -> CouponLocked | None:
             if event.reason != "lock_ended" or ended:
                 return None
             ended = True
-        elif isinstance(event, CouponUsed | CouponDebited | CouponTransferred | CouponVoided):
+        elif isinstance(event, CouponSpent | CouponTransferred | CouponVoided):
             return None
     return None
 
 
 def returned_lines(
     coupon_id: str,
-    spent: CouponUsed | CouponDebited,
+    spent: CouponSpent,
     returned: Mapping[str, int],
     asked: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:

@@ -48,7 +48,6 @@ class CouponIssued(CouponEvent, topic="coupon.issued"):
         aggregate.user_id = self.user_id
         aggregate.valid_from = self.valid_from
         aggregate.valid_until = self.valid_until
-        aggregate.issued_request_id = self.request_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,6 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
         aggregate.order_id = self.order_id
         aggregate.lock_id = self.lock_id
         aggregate.lock_ends_at = self.lock_ends_at
-        aggregate.locked_total_minor = self.order_total_minor
         aggregate.locked = self
         if aggregate.let_go_by != self.request_id:
             aggregate.held_since = self.occurred_at
@@ -112,14 +110,12 @@ class CouponUnlocked(CouponEvent, topic="coupon.unlocked"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponUsed(CouponEvent, topic="coupon.used"):
-    """The order was paid and the coupon spent.
+class CouponSpent(CouponEvent):
+    """What a paid order took off with a coupon, whole or in part.
 
     ``merchant_funded_minor + platform_funded_minor == discount_minor`` and the allocation sums to it too, so a
     partial refund is computed from here and never from today's terms.
     """
-
-    class_version: ClassVar[int] = 2
 
     order_id: str
     lock_id: str
@@ -139,6 +135,13 @@ class CouponUsed(CouponEvent, topic="coupon.used"):
     late: bool
     """Whether the lock had ended, and the terms let it count all the same."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class CouponUsed(CouponSpent, topic="coupon.used"):
+    """The order was paid and the coupon spent."""
+
+    class_version: ClassVar[int] = 2
+
     @staticmethod
     def upcast_v1_v2(payload: dict[str, Any]) -> None:
         """Version 1 knew no sharing, no tills and no late confirmations."""
@@ -154,22 +157,9 @@ class CouponUsed(CouponEvent, topic="coupon.used"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouponDebited(CouponEvent, topic="coupon.debited"):
+class CouponDebited(CouponSpent, topic="coupon.debited"):
     """A paid order spent a part of a voucher; the rest stays on it, so it is unused again."""
 
-    order_id: str
-    lock_id: str
-    redemption_id: str
-    currency: str
-    discount_minor: int
-    merchant_funded_minor: int
-    platform_funded_minor: int
-    order_total_minor: int | None
-    paid_minor: int | None
-    allocation: list[dict[str, Any]]
-    holder_id: str
-    channel: str
-    late: bool
     balance_minor: int
     """What is left on it."""
 

@@ -6,6 +6,9 @@
 -- unread. So it may go on beside this one. It never issues from a batch with the new limits, because it refuses to read
 -- the event that planned it.
 
+-- That of two releases ago, which 0008 left for the processes of the one before it.
+drop function commit_group;
+
 -- What users hold of templates that limit it: kept until the hold is let go, and worth nothing after its end.
 create table user_holds (
     coupon_id text        primary key,
