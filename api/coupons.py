@@ -16,13 +16,13 @@ from api import answers, contract, coupon_answers, cursors, problems
 from api.access import operation_name
 from api.bodies import ExtensionBody, ReasonBody, ShareBody, TransferBody
 from api.exchange import answer, command, expected_version, ledger, owned_history, perform
-from api.feed import published
 from api.wire import PAGE_DEFAULT, CouponPath, Cursor, Limit, Moment, Parameters, Version
 from ledger import errors, use_cases
 from ledger.aggregate import text_of
 from ledger.coupon import Coupon
 from ledger.errors import CouponNotFound, InvalidField
 from ledger.events import Recorded
+from ledger.published import published
 from ledger.work import fold
 
 coupons = APIBlueprint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from flask import Response
@@ -14,8 +13,7 @@ from api import answers, contract
 from api.access import caller, operation_name
 from api.exchange import answer, ledger
 from api.wire import PAGE_DEFAULT, Limit, Parameters, Position
-from ledger.aggregate import text_of
-from ledger.events import Recorded
+from ledger.published import published
 
 CHUNK_EVENTS = 500
 SCAN_EVENTS = 10_000
@@ -55,18 +53,3 @@ def list_events(query: FeedQuery) -> Response:
             passed += seen
             ended = seen < CHUNK_EVENTS
     return answer({"events": found, "next": place, "more": len(found) == query.limit or not ended})
-
-
-def published(recorded: Recorded) -> dict[str, Any]:
-    """A fact in the shape that leaves the ledger, which is not the shape that is stored."""
-    payload = dict(vars(recorded.event))
-    shown = {
-        "position": recorded.position,
-        "recorded_at": text_of(recorded.recorded_at),
-        "occurred_at": text_of(payload.pop("occurred_at")),
-        "stream": payload.pop("originator_id"),
-        "version": payload.pop("originator_version"),
-        "topic": recorded.event.TOPIC,
-    }
-    times = {name: text_of(value) for name, value in payload.items() if isinstance(value, datetime)}
-    return {**shown, "payload": payload | times}
