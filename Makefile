@@ -9,7 +9,7 @@ ARGS ?=
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: help demo test check bench lock format
+.PHONY: help demo test check bench fault lock format
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -28,6 +28,9 @@ check: .venv/installed ## Format, lint, types, import rules and unit tests, in u
 
 bench: .venv/installed ## Measure beside the rivals and print ratios (ARGS="--case claims --seconds 5")
 	$(BIN)/python -m benchmarks $(ARGS)
+
+fault: .venv/installed ## Break the whole service 200 times and check the promises (ARGS="--schedules 1 --seed 7")
+	$(BIN)/python -m tests.fault $(ARGS)
 
 format: .venv/installed ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

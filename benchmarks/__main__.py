@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import bulk, claims, commit_latency, growth, http, quote, report, results, servers
+from benchmarks import bulk, claims, commit_latency, from_kafka, growth, http, quote, report, results, servers
 from benchmarks.options import Measure, Options
 
 CASES: dict[str, Measure] = {
@@ -22,6 +22,7 @@ CASES: dict[str, Measure] = {
     "growth": growth.measure,
     "commit_latency": commit_latency.measure,
     "quote": quote.measure,
+    "kafka": from_kafka.measure,
 }
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 

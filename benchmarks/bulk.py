@@ -68,7 +68,7 @@ class Messages:
 
 def measure(options: Options) -> Iterator[Row]:
     """The ledger's rows for each number of consumer processes, and those of the raw rivals after the first."""
-    with _messages(options, options.bulk_rows) as messages:
+    with waiting(options, options.bulk_rows) as messages:
         for turn, processes in enumerate(options.processes):
             with fresh(options) as database:
                 yield issue(database, messages, processes)
@@ -80,7 +80,7 @@ def measure(options: Options) -> Iterator[Row]:
 
 def measure_growth(options: Options, long: Mapping[int, Place]) -> Iterator[Row]:
     """Rows ``growth_bulk_<size>``: one consumer process, on the long logs given and on short ones of its own."""
-    with _messages(options, min(options.bulk_rows, GROWTH_ROWS)) as messages:
+    with waiting(options, min(options.bulk_rows, GROWTH_ROWS)) as messages:
         for size in options.stored:
             with ExitStack() as own:
                 if size in long:
@@ -98,7 +98,7 @@ def issue(database: Database, messages: Messages, processes: int) -> Row:
     """Have so many consumer processes take all messages into the ledger."""
     ledger = Ledger(Store(database))
     try:
-        batch_id = _running_batch(ledger, messages.count)
+        batch_id = running_batch(ledger, messages.count)
         base = ledger.store.head()
         settings = Settings().model_copy(
             update={
@@ -111,10 +111,10 @@ def issue(database: Database, messages: Messages, processes: int) -> Row:
             for number in range(processes):
                 consumers.start(f"issuance-{number}", "consume", "issuance")
             pids = [child.pid for child in consumers.children.values()]
-            _await(ledger.store, "select count(*) as reached from kafka_offsets", 1, consumers.check)
+            await_count(ledger.store, "select count(*) as reached from kafka_offsets", 1, consumers.check)
             cpu, began_at = cpu_seconds(*pids), time.perf_counter()
             head = "select max(notification_id) as reached from events"
-            _await(ledger.store, head, base + messages.count, consumers.check)
+            await_count(ledger.store, head, base + messages.count, consumers.check)
             cpu, seconds = cpu_seconds(*pids) - cpu, time.perf_counter() - began_at
         with ledger.store.connection() as connection:
             found = connection.execute(_FOUND, {"base": base, "batch_id": batch_id}).fetchone()
@@ -134,7 +134,7 @@ select count(*) as coupons, count(distinct convert_from(state, 'utf8')::jsonb->>
 """
 
 
-def _running_batch(ledger: Ledger, quantity: int) -> str:
+def running_batch(ledger: Ledger, quantity: int) -> str:
     """The batch that the messages name, for its id comes from its request."""
     terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR")
     template = ledger.do(use_cases.create_template(_request("bulk-template"), name="bulk", terms=terms)).answer
@@ -149,7 +149,7 @@ def _request(request_id: str) -> Request:
     return Request(MERCHANT, "bench", request_id)
 
 
-def _await(store: Store, query: str, enough: int, check: Callable[[], None]) -> None:
+def await_count(store: Store, query: str, enough: int, check: Callable[[], None]) -> None:
     """Wait until what the query counts is that much. Raises when a consumer ended, or it does not grow any more."""
     reached, grew_at = -1, time.monotonic()
     with store.connection() as connection:
@@ -165,7 +165,7 @@ def _await(store: Store, query: str, enough: int, check: Callable[[], None]) -> 
 
 
 @contextmanager
-def _messages(options: Options, count: int) -> Iterator[Messages]:
+def waiting(options: Options, count: int) -> Iterator[Messages]:
     """A broker of its own with that many messages."""
     with tempfile.TemporaryDirectory(prefix="coupon-ledger-bench-") as state, EmbeddedKafka(Path(state)) as server:
         messages = Messages(server.address, count)
