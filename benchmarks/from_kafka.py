@@ -206,7 +206,10 @@ def _rival(
 def _rival_backlog(
     connection: psycopg.Connection[Any], child: subprocess.Popen[bytes], count: int, seconds: float
 ) -> Row:
-    """What it takes in these seconds, or until it has all."""
+    """What it takes in these seconds from its first message on, or until it has all."""
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at and not _coupons(connection):
+        time.sleep(0.01)
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at and _coupons(connection) < count:
         time.sleep(0.01)
