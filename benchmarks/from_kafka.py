@@ -261,17 +261,18 @@ def consume(url: str, name: str, bootstrap: str, begin: str) -> None:
             )
         ) as consumer,
     ):
-        while not consumer.assignment():
-            consumer.poll(timeout_ms=50)
-        for partition in consumer.assignment():
-            consumer.position(partition)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        ready = False
         while True:
             for records in consumer.poll(timeout_ms=200).values():
                 for record in records:
                     _take(connection, record)
             consumer.commit()
+            if not ready and consumer.assignment():
+                for partition in consumer.assignment():
+                    consumer.position(partition)
+                sys.stdout.write("ready\n")
+                sys.stdout.flush()
+                ready = True
 
 
 def _take(connection: psycopg.Connection[Any], record: Any) -> None:
