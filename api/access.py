@@ -10,6 +10,7 @@ from api.problems import ForbiddenScope, Unauthenticated
 ALLOWED: dict[str, frozenset[Role]] = {
     "create_template": frozenset({"operator"}),
     "revise_template": frozenset({"operator"}),
+    "list_templates": frozenset({"operator", "auditor", "analyst"}),
     "get_template": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
     "create_batch": frozenset({"operator"}),
     "submit_batch": frozenset({"operator"}),
@@ -21,16 +22,20 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "stop_batch": frozenset({"operator"}),
     "change_batch_quantity": frozenset({"operator"}),
     "change_batch_budget": frozenset({"operator"}),
+    "list_batches": frozenset({"operator", "auditor", "analyst"}),
     "get_batch": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
     "get_batch_balance": frozenset({"operator", "auditor", "analyst"}),
     "void_batch_coupons": frozenset({"operator"}),
     "issue_coupons": frozenset({"operator"}),
     "claim_coupon": frozenset({"operator", "shopper-app"}),
+    "request_claim_reminder": frozenset({"operator", "shopper-app"}),
+    "cancel_claim_reminder": frozenset({"operator", "shopper-app"}),
     "lock_coupons": frozenset({"orders"}),
     "confirm_coupons": frozenset({"orders"}),
     "unlock_coupons": frozenset({"orders"}),
     "return_coupons": frozenset({"orders"}),
-    "quote_order": frozenset({"orders", "shopper-app"}),
+    "list_order_coupons": frozenset({"operator", "orders", "auditor"}),
+    "quote_order": frozenset({"orders", "till", "shopper-app"}),
     "get_coupon": frozenset({"operator", "orders", "shopper-app", "auditor"}),
     "list_coupon_events": frozenset({"operator", "auditor"}),
     "void_coupon": frozenset({"operator"}),
@@ -41,6 +46,12 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "create_rule": frozenset({"operator"}),
     "list_rules": frozenset({"operator", "auditor", "analyst"}),
     "stop_rule": frozenset({"operator"}),
+    "create_issuance_job": frozenset({"operator"}),
+    "list_issuance_jobs": frozenset({"operator", "auditor", "analyst"}),
+    "get_issuance_job": frozenset({"operator", "auditor", "analyst"}),
+    "get_issuance_job_progress": frozenset({"operator", "auditor", "analyst"}),
+    "get_issuance_job_failures": frozenset({"operator", "auditor"}),
+    "undo_issuance_job": frozenset({"operator"}),
     "list_events": frozenset({"operator", "auditor", "analyst"}),
     "generate_codes": frozenset({"operator"}),
     "import_codes": frozenset({"operator"}),
@@ -52,15 +63,35 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "get_till_code": frozenset({"shopper-app"}),
     "get_coupon_qr_svg": frozenset({"shopper-app"}),
     "get_coupon_qr_png": frozenset({"shopper-app"}),
-    "redeem_in_store": frozenset({"orders"}),
+    "redeem_in_store": frozenset({"orders", "till"}),
+    "send_message": frozenset({"operator"}),
+    "list_messages": frozenset({"operator", "auditor"}),
+    "withdraw_message": frozenset({"operator"}),
+    "list_user_messages": frozenset({"operator", "shopper-app"}),
+    "read_user_messages": frozenset({"shopper-app"}),
+    "put_contact": frozenset({"operator", "shopper-app"}),
+    "delete_contact": frozenset({"operator", "shopper-app"}),
+    "create_channel": frozenset({"operator"}),
+    "list_channels": frozenset({"operator", "auditor"}),
+    "rotate_channel_secret": frozenset({"operator"}),
+    "test_channel": frozenset({"operator"}),
+    "enable_channel": frozenset({"operator"}),
+    "delete_channel": frozenset({"operator"}),
+    "list_failed_deliveries": frozenset({"operator", "auditor"}),
+    "retry_deliveries": frozenset({"operator"}),
 }
 """Operation id to the roles that may call it."""
 
-ASKING = frozenset({"quote_order"})
-"""Operations that have a body and write nothing, so that a repeat needs no key to be the same."""
+ASKING = frozenset({"quote_order", "read_user_messages"})
+"""Operations that have a body and need no key, because a repeat changes nothing."""
 
-PUBLIC = frozenset({"get_livez", "get_readyz", "openapi_document", "docs_page", "docs_asset", "problem_page"})
-"""What needs no key: probes, and the description of this interface."""
+UPLOADING = frozenset({"create_issuance_job"})
+"""Operations whose body is a file, which is read as it comes."""
+
+PUBLIC = frozenset(
+    {"get_livez", "get_readyz", "get_metrics", "openapi_document", "docs_page", "docs_asset", "problem_page"}
+)
+"""What needs no key: probes and figures for monitoring, and the description of this interface."""
 
 
 def operation_id(endpoint: str | None) -> str | None:

@@ -61,6 +61,28 @@ class Template(BaseModel):
     terms: dict[str, Any]
 
 
+class ListedTemplate(BaseModel):
+    """A template's newest version, without its terms."""
+
+    template_id: str
+    version: int
+    name: str
+    created_at: Time
+    revised_at: Time = Field(description="When the newest version was made.")
+
+
+class Templates(BaseModel):
+    """A page of templates, by id."""
+
+    templates: list[ListedTemplate]
+    next_cursor: str | None
+
+
+BUDGET_TAKEN = Field(
+    description="Of the budget, by the coupons issued so far, each at the most that it can take off; null without one."
+)
+
+
 class BatchStep(BaseModel):
     """A batch after a write."""
 
@@ -87,9 +109,18 @@ class Audience(BaseModel):
     tags: list[str]
 
 
+class Alerts(BaseModel):
+    """Of what the merchant is told; of nothing that is null."""
+
+    stock_below: int | None
+    budget_spent_permyriad: int | None
+    claims_per_minute: int | None
+
+
 class Batch(BatchStep):
     """A batch as it is."""
 
+    budget_taken_minor: int | None = BUDGET_TAKEN
     template_id: str
     template_version: int
     name: str
@@ -108,6 +139,32 @@ class Batch(BatchStep):
     per_person_limit: int | None
     audience: Audience
     needs_approval: bool
+    alerts: Alerts
+
+
+class ListedBatch(BaseModel):
+    """A batch, and how many coupons it has issued."""
+
+    batch_id: str
+    template_id: str
+    template_version: int
+    name: str
+    campaign: str
+    state: BatchState
+    quantity: int
+    budget_minor: int | None
+    issued: int
+    claim_from: Time | None
+    claim_until: Time | None
+    created_at: Time
+
+
+class Batches(BaseModel):
+    """A page of batches, by id."""
+
+    batches: list[ListedBatch]
+    next_cursor: str | None
+    position: int = Field(description="The position of the log that the page shows at least.")
 
 
 class Balance(BaseModel):
@@ -127,8 +184,11 @@ class Balance(BaseModel):
         description="Returns in whole or in part, whether or not the coupon came back, and credits of vouchers."
     )
     discount_minor: int = Field(description="Of all uses, and of what was spent of vouchers.")
-    returned_minor: int = Field(description="Given back by returns, and put on vouchers again.")
+    returned_minor: int = Field(
+        description="What returns gave back of it, or put on vouchers again; nothing where the policy keeps it used."
+    )
     budget_minor: int | None = Field(description="What its coupons may be worth together.")
+    budget_taken_minor: int | None = BUDGET_TAKEN
     position: int = Field(description="The position of the log that the figures show at least.")
     as_of: Time = Field(description="The moment that the states are for.")
 

@@ -5,27 +5,34 @@ from __future__ import annotations
 import re
 import uuid
 
-from flask import Response, g
+from flask import Response, current_app, g
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 from api import access, answers, problems
+from api.batch_reads import batch_reads
 from api.batches import batches
+from api.channels import channels
+from api.claim_reminders import claim_reminders
 from api.codes import codes
 from api.coupons import coupons
 from api.docs import docs
 from api.exchange import idempotency_key
 from api.feed import feed
 from api.health import health
+from api.issuance_jobs import Streams, jobs
 from api.json_body import StrictRequest, present
 from api.keys import Keyring
+from api.messages import messages
+from api.metrics import metrics
 from api.orders import orders
 from api.quotes import quotes
 from api.redemptions import redemptions
 from api.rules import rules
 from api.templates import templates
+from api.throttle import Throttle, tell
 from api.users import users
 from api.wire import CallersIdConverter
 from ledger.application import Ledger
@@ -47,9 +54,16 @@ LONG_BODIES = frozenset(
         "confirm_coupons",
         "redeem_in_store",
         "import_codes",
+        "send_message",
     }
 )
-FILES = {"get_codes_export": "text/csv", "get_coupon_qr_svg": "image/svg+xml", "get_coupon_qr_png": "image/png"}
+FILES = {
+    "get_codes_export": "text/csv",
+    "get_coupon_qr_svg": "image/svg+xml",
+    "get_coupon_qr_png": "image/png",
+    "get_issuance_job_progress": "text/event-stream",
+    "get_issuance_job_failures": "text/csv",
+}
 """Operations that answer something else than JSON."""
 NO_KEYS = CodeKeys()
 
@@ -61,8 +75,13 @@ decide on `code`. Money is whole minor units, shares are permyriad, times are RF
 merchant look like objects that do not exist."""
 
 
-def create_app(ledger: Ledger, code_keys: CodeKeys = NO_KEYS) -> OpenAPI:
-    """The application that serves one ledger. It connects to nothing before the first request."""
+def create_app(
+    ledger: Ledger, code_keys: CodeKeys = NO_KEYS, throttle: Throttle | None = None, streams: int = 8
+) -> OpenAPI:
+    """The application that serves one ledger, without limits where no throttle is given.
+
+    At most ``streams`` callers watch the progress of something at once. It connects to nothing before it is asked.
+    """
     app = OpenAPI(
         "api",
         info=Info(title="Coupon Ledger", version="1", description=DESCRIPTION),
@@ -80,15 +99,35 @@ def create_app(ledger: Ledger, code_keys: CodeKeys = NO_KEYS) -> OpenAPI:
     app.url_map.converters["callers_id"] = CallersIdConverter
     app.extensions["ledger"] = ledger
     app.extensions["code_keys"] = code_keys
+    app.extensions["streams"] = Streams(streams)
     app.extensions["keyring"] = Keyring(ledger.store)
+    app.extensions["throttle"] = throttle or Throttle()
     app.before_request(_admit)
     app.after_request(_finish)
     app.register_error_handler(LedgerError, problems.on_ledger_error)
     app.register_error_handler(HTTPException, problems.on_http_exception)
     app.register_error_handler(Exception, problems.on_exception)
-    for blueprint in (templates, batches, rules, codes, orders, quotes, redemptions, coupons, users, feed, health):
+    for blueprint in (
+        templates,
+        batches,
+        batch_reads,
+        claim_reminders,
+        rules,
+        codes,
+        jobs,
+        orders,
+        quotes,
+        redemptions,
+        coupons,
+        users,
+        messages,
+        channels,
+        feed,
+        health,
+    ):
         app.register_api(blueprint)
     app.register_blueprint(docs)
+    app.register_blueprint(metrics)
     return app
 
 
@@ -104,18 +143,23 @@ def _admit() -> None:
     if operation is None or operation in access.PUBLIC:
         return
     access.authorize(operation, asked.headers.get("Authorization", ""))
+    throttle: Throttle = current_app.extensions["throttle"]
+    throttle.admit_key(operation, access.caller())
     accepts = asked.headers.get("Accept")
     if accepts not in (None, "*/*", "application/json") and not _acceptable(operation, asked.accept_mimetypes):
         raise problems.NotAcceptable
     if asked.query_string:
         if repeated := [name for name, values in asked.args.lists() if len(values) > 1]:
             raise InvalidField(errors=[_refused(name, "is given twice") for name in repeated])
-        if asked.method == "POST" and asked.args:
+        if asked.method not in ("GET", "HEAD") and asked.args:
             raise InvalidField(errors=[_refused(name, "is not known") for name in asked.args])
-    if asked.method == "POST":
-        if operation not in access.ASKING:
+    if asked.method in ("POST", "PUT"):
+        if asked.method == "POST" and operation not in access.ASKING:
             g.idempotency_key = idempotency_key(asked.headers.get("Idempotency-Key"))
+        if operation in access.UPLOADING:
+            return
         asked.get_json()
+        throttle.admit_client(operation, access.caller(), asked)
 
 
 def _acceptable(operation: str, accepts: MIMEAccept) -> bool:
@@ -132,4 +176,5 @@ def _finish(response: Response) -> Response:
     if present().path.startswith("/v1/"):
         added["Cache-Control"] = "no-store"
     response.headers.extend(added)
+    tell(response.headers)
     return response

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from api.template_bodies import AcceptRisk, Ids, Words, Zone
 from api.wire import Body, Channel, Cursor, Id, Label, Moment, Name, Quantity, Reason, RequestId, obeying
+from ledger.alerts import UNITS_LIMIT, Alerts
 from ledger.audience import POINTS_LIMIT, Audience, Facts
 from ledger.batch import BUDGET_LIMIT_MINOR, DURATION_LIMIT_SECONDS, BatchPlan
 from ledger.undoing import Issued
@@ -33,6 +34,22 @@ class AudienceBody(Body):
     def to_audience(self) -> Audience:
         """The domain's value."""
         return Audience.from_payload(dict(vars(self)))
+
+
+class AlertsBody(Body):
+    """Of what the merchant is told, once each time that it happens; of nothing that is left out."""
+
+    stock_below: Annotated[int, Field(ge=1, le=UNITS_LIMIT, description="Fewer coupons are left.")] | None = None
+    budget_spent_permyriad: (
+        Annotated[int, Field(ge=1, le=10_000, description="This part of the budget is spent, or more.")] | None
+    ) = None
+    claims_per_minute: (
+        Annotated[int, Field(ge=1, le=UNITS_LIMIT, description="More are issued in a minute of the clock.")] | None
+    ) = None
+
+    def to_alerts(self) -> Alerts:
+        """The domain's value."""
+        return Alerts(**vars(self))
 
 
 class BatchBody(Body):
@@ -66,6 +83,7 @@ class BatchBody(Body):
     budget_minor: Budget | None = None
     audience: AudienceBody = AudienceBody()
     needs_approval: bool = False
+    alerts: AlertsBody = AlertsBody()
     accept_risk: AcceptRisk = False
 
     @model_validator(mode="after")
@@ -77,7 +95,7 @@ class BatchBody(Body):
         """The domain's value."""
         beside = ("template_id", "template_version", "accept_risk")
         plan = {name: value for name, value in vars(self).items() if name not in beside}
-        return BatchPlan(**{**plan, "audience": self.audience.to_audience()})
+        return BatchPlan(**{**plan, "audience": self.audience.to_audience(), "alerts": self.alerts.to_alerts()})
 
 
 class QuantityBody(Body):
@@ -134,7 +152,7 @@ class IssueBody(Body):
 
 
 class VoidsBody(Body):
-    """Why, and which of the batch's coupons: all, or those that were issued as named, by at most one of the two."""
+    """Why, and which of the batch's coupons: all, or those that were issued as named, by at most one of the three."""
 
     reason: Reason
     issued_by: Annotated[RequestId | None, Field(description="Only under this request id.")] = None
@@ -142,6 +160,7 @@ class VoidsBody(Body):
         RequestId | None,
         Field(description="Only under request ids that begin so, such as a source of messages and a space."),
     ] = None
+    codes_id: Annotated[Id | None, Field(description="Only those for which codes of this set were exchanged.")] = None
     cursor: Cursor | None = None
 
     @model_validator(mode="after")
@@ -151,7 +170,7 @@ class VoidsBody(Body):
 
     def to_issued(self) -> Issued:
         """The domain's value."""
-        return Issued(by=self.issued_by, by_prefix=self.issued_by_prefix)
+        return Issued(by=self.issued_by, by_prefix=self.issued_by_prefix, codes_id=self.codes_id)
 
 
 class ClaimBody(Body):

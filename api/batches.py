@@ -1,25 +1,23 @@
-"""Batches: their steps, and issuing and claiming their coupons."""
+"""Batches: which there are, their steps, and issuing and claiming their coupons. Reading one: ``batch_reads.py``."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
+from pydantic import Field
 
 from api import answers, contract, coupon_answers, cursors, problems
 from api.access import caller, operation_name
 from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody, VoidsBody
-from api.bodies import Empty, ReasonBody
-from api.exchange import answer, answer_receipt, caught_up, command, expected_version, ledger, owned_history, perform
-from api.wire import AtLeastQuery, BatchPath, NoQuery
+from api.exchange import answer, answer_receipt, caught_up, command, expected_version, ledger, perform
+from api.wire import PAGE_DEFAULT, AtLeastQuery, BatchPath, Cursor, Empty, Limit, ReasonBody
 from ledger import errors, use_cases
 from ledger.aggregate import text_of
-from ledger.batch import Batch
 from ledger.undoing import void_issued
-from ledger.work import fold
-from projections import queries
+from projections import listings
 
 batches = APIBlueprint(
     "batches",
@@ -30,15 +28,7 @@ batches = APIBlueprint(
 )
 
 STEP = contract.write(200, answers.BatchStep, errors.BatchNotFound, errors.BatchStateConflict, errors.VersionConflict)
-COUNTERS = (
-    "quantity", "issued", "pending", "unused", "locked", "used", "expired", "voided", "returned", "discount_minor",
-    "returned_minor", "budget_minor",
-)  # fmt: skip
-PLAN = (
-    "template_id", "template_version", "name", "campaign", "per_user_limit", "valid_delay_seconds", "valid_for_seconds",
-    "time_zone", "ends_at_day_close", "per_day_limit", "per_user_day_limit", "per_person_limit", "needs_approval",
-)  # fmt: skip
-WINDOWS = ("claim_from", "claim_until", "valid_from", "valid_until")
+LISTED_MOMENTS = ("claim_from", "claim_until", "created_at")
 ISSUE_REFUSALS = (
     errors.BatchNotFound,
     errors.BatchNotOpen,
@@ -77,42 +67,29 @@ def create_batch(body: BatchBody) -> Response:
     return perform(work, status=201, location="batches/{batch_id}")
 
 
-@batches.get("/batches/<batch_id>", responses=contract.read(answers.Batch, errors.BatchNotFound))
-def get_batch(path: BatchPath, query: NoQuery) -> Response:  # noqa: ARG001
-    """Read a batch as it is now."""
-    history = owned_history("batch", path.batch_id, errors.BatchNotFound)
-    batch = fold(Batch(f"batch-{path.batch_id}"), [recorded.event for recorded in history])
-    plan, audience = batch.created, batch.audience
-    found = {
-        "batch_id": batch.key,
-        "state": batch.state_at(ledger().store.now()),
-        "quantity": batch.quantity,
-        "budget_minor": batch.budget_minor,
-        "version": batch.version,
-        **{name: getattr(plan, name) for name in PLAN},
-        **{name: text_of(getattr(plan, name)) for name in WINDOWS},
-        # The list itself is long, and whoever may see a batch need not learn whom it is for.
-        "audience": {**vars(audience), "users": len(audience.users)},
-    }
-    return answer(found, version=batch.version)
+class BatchesQuery(AtLeastQuery):
+    """Which page of the batches, and how new."""
+
+    state: answers.BatchState | None = Field(None, description="Only batches in this state.")
+    cursor: Cursor | None = None
+    limit: Limit = PAGE_DEFAULT
 
 
-@batches.get(
-    "/batches/<batch_id>/balance",
-    responses=contract.read(answers.Balance, errors.BatchNotFound, errors.NotCaughtUp),
-)
-def get_batch_balance(path: BatchPath, query: AtLeastQuery) -> Response:
-    """Read where a batch's coupons are, at this moment."""
-    history = owned_history("batch", path.batch_id, errors.BatchNotFound)
-    store = ledger().store
-    # The log knows the batch, so a read model that does not is behind, and waiting for its creation is right.
-    position = caught_up(max(query.at_least, history[0].position), "batch_balance", "coupon_status")
-    now = store.now()
+@batches.get("/batches", responses=contract.read(answers.Batches, problems.BadCursor, errors.NotCaughtUp))
+def list_batches(query: BatchesQuery) -> Response:
+    """Read which batches there are, in the order of their ids."""
+    name, store = f"batches {query.state}", ledger().store
+    after = cursors.unseal(name, query.cursor)[0] if query.cursor else ""
+    position = caught_up(query.at_least, "batch_balance")
+    states = [query.state] if query.state else None
     with store.connection() as connection:
-        row = queries.balance(connection, caller().merchant_id, path.batch_id, now)
-    counters = {name: getattr(row, name) for name in COUNTERS}
-    found = {"batch_id": row.batch_id, "state": row.state, **counters, "position": position, "as_of": text_of(now)}
-    return answer(found)
+        found = listings.batches(
+            connection, caller().merchant_id, store.now(), states=states, after=after, limit=query.limit + 1
+        )
+    page = found[: query.limit]
+    shown = [asdict(row) | {moment: text_of(getattr(row, moment)) for moment in LISTED_MOMENTS} for row in page]
+    more = cursors.seal(name, [page[-1].batch_id]) if len(found) > len(page) else None
+    return answer({"batches": shown, "next_cursor": more, "position": position})
 
 
 @batches.post("/batches/<batch_id>/submit", responses=STEP)
@@ -133,7 +110,7 @@ def submit_batch(path: BatchPath, body: Empty) -> Response:  # noqa: ARG001
     ),
 )
 def approve_batch(path: BatchPath, body: Empty) -> Response:  # noqa: ARG001
-    """IN_REVIEW to APPROVED, with another key than the one that submitted it."""
+    """IN_REVIEW to APPROVED, with another key than those that planned and submitted it."""
     return perform(use_cases.approve_batch(command(), path.batch_id, expected_version=expected_version()))
 
 
@@ -178,13 +155,15 @@ def stop_batch(path: BatchPath, body: ReasonBody) -> Response:
         errors.BatchNotFound,
         errors.BatchStateConflict,
         errors.QuantityConflict,
-        errors.SelfApproval,
         errors.InvalidQuantity,
         errors.VersionConflict,
     ),
 )
 def change_batch_quantity(path: BatchPath, body: QuantityBody) -> Response:
-    """Set the quantity, if it is still the expected one and no more than the target is issued."""
+    """Set the quantity, if it is still the expected one and no more than the target is issued.
+
+    A batch that needs approval and is raised after it goes back to DRAFT; while it is RUNNING, pause it first.
+    """
     return perform(
         use_cases.change_quantity(
             command(),
@@ -204,12 +183,14 @@ def change_batch_quantity(path: BatchPath, body: QuantityBody) -> Response:
         errors.BatchNotFound,
         errors.BatchStateConflict,
         errors.BudgetConflict,
-        errors.SelfApproval,
         errors.VersionConflict,
     ),
 )
 def change_batch_budget(path: BatchPath, body: BudgetBody) -> Response:
-    """Set the budget, if it is still the expected one and coupons worth no more than the target are issued."""
+    """Set the budget, if it is still the expected one and coupons worth no more than the target are issued.
+
+    A batch that needs approval and is raised after it goes back to DRAFT; while it is RUNNING, pause it first.
+    """
     return perform(
         use_cases.change_budget(
             command(),
@@ -267,7 +248,7 @@ def void_batch_coupons(path: BatchPath, body: VoidsBody) -> Response:
     be missed.
     """
     issued = body.to_issued()
-    name = f"batch-{path.batch_id} voids {issued.by!r} {issued.by_prefix!r}"
+    name = f"batch-{path.batch_id} voids {issued.by!r} {issued.by_prefix!r} {issued.codes_id!r}"
     after = cursors.unseal(name, body.cursor)[0] if body.cursor else None
     receipt = void_issued(ledger(), command(), path.batch_id, reason=body.reason, issued=issued, after=after)
     found = dict(receipt.answer)

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from api.answers import Time
 from api.basket_bodies import TillBasketBody
 from api.batch_bodies import FactsBody
-from api.bodies import AllocationBody
+from api.order_bodies import AllocationBody
 from api.wire import Body, Id, Minor, Parameters, obeying
 from ledger.codes import SET_LIMIT, TEXT_MOST
 from ledger.redemption import ALLOCATION_LIMIT, Redemption
@@ -59,8 +59,9 @@ class RedeemCodeBody(Body):
         Annotated[
             Id,
             Field(
-                description="Who asks, where one server speaks for many shoppers: an address or a device, of which a"
-                " keyed hash is kept for a quarter of an hour to count wrong codes. Without it, the connection's."
+                description="The shopper's own address or device, as the shop's server sees it, of which a keyed hash"
+                " is kept for a quarter of an hour to count wrong codes. Without it, only the user's are counted:"
+                " the connection's address may be that of all shoppers."
             ),
         ]
         | None
@@ -81,7 +82,7 @@ class TillBody(Body):
     ] = None
     user_id: Annotated[
         Id | None,
-        Field(description="Who uses it, where that is a friend with whom it is shared; its owner where left out."),
+        Field(description="Where the till knows it: the code must be the one shown for this user."),
     ] = None
     order_total_minor: Annotated[Minor | None, Field(description="The basket's, where there is one.")] = None
     basket: Annotated[
@@ -109,8 +110,14 @@ class CodesPath(Parameters):
     codes_id: Id
 
 
-class ShownCodeQuery(Parameters):
-    """Which of a coupon's two till codes."""
+class TillCodeQuery(Parameters):
+    """Who shows the code."""
+
+    user_id: Annotated[Id, Field(description="The coupon's owner, or a friend with whom it is shared.")]
+
+
+class ShownCodeQuery(TillCodeQuery):
+    """Which of a user's two till codes."""
 
     code: Literal["changing", "static"] = Field("changing", description="`static` never changes: for paper.")
 

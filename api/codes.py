@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import contract, coupon_answers
 from api.access import caller, operation_name
 from api.batches import ISSUE_REFUSALS
-from api.bodies import Empty, ReasonBody
 from api.code_bodies import CodesBody, CodeSet, CodesPath, ImportBody, RedeemCodeBody
 from api.exchange import answer, answer_receipt, command, ledger, perform
-from api.wire import BatchPath, NoQuery
+from api.wire import BatchPath, Empty, NoQuery, ReasonBody
 from ledger import code_jobs, errors, use_cases
 from ledger.codes import CodeKeys, CodeList
 from ledger.errors import InvalidField
@@ -118,7 +117,7 @@ def redeem_code(body: RedeemCodeBody) -> Response:
         body.code,
         body.user_id,
         facts=body.facts.to_facts(),
-        address=body.client_address or request.remote_addr or "",
+        address=body.client_address,
         to_staff=caller().role == "operator",
     )
     return answer_receipt(receipt, status=201, location="coupons/{coupon_id}")

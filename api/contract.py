@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api import problems
 from api.access import ASKING
 from api.problems import status_of
+from api.throttle import THROTTLED
 from ledger import errors
 from ledger.errors import LedgerError
 
@@ -20,6 +21,7 @@ HEAR_OF_ALL: tuple[type[LedgerError], ...] = (
     problems.ForbiddenScope,
     problems.NotAcceptable,
     problems.UriTooLong,
+    problems.RateLimited,
     errors.InvalidField,
     problems.InternalError,
     errors.Unavailable,
@@ -106,6 +108,10 @@ HEADERS = {
     "Ledger-Position": "The position of the last event of this write; pass it as `at_least` to read models.",
     "Idempotent-Replayed": "`true` when the same request had its effect before.",
     "Retry-After": "Seconds after which the same request, with the same key, may be sent again.",
+    "RateLimit-Policy": "The limits that were looked at, as draft-ietf-httpapi-ratelimit-headers has them: how many"
+    " requests at once (`q`), and the seconds in which they come back (`w`).",
+    "RateLimit": "How many more requests each limit lets through now (`r`), and after how many seconds all of them are"
+    " there again (`t`); with 429, after how many the next one is.",
     "WWW-Authenticate": "Bearer.",
 }
 
@@ -135,6 +141,15 @@ def _tidied(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+_RATE_LIMIT = ("RateLimit-Policy", "RateLimit")
+_HEADERS_OF = {
+    "201": ("Location",),
+    "401": ("WWW-Authenticate",),
+    "429": ("Retry-After", *_RATE_LIMIT),
+    "503": ("Retry-After",),
+}
+
+
 def _complete(operation: dict[str, Any], writes: bool, schemas: dict[str, Any]) -> None:
     responses = operation["responses"] = dict(sorted(operation["responses"].items()))
     parameters = operation.setdefault("parameters", [])
@@ -151,9 +166,9 @@ def _complete(operation: dict[str, Any], writes: bool, schemas: dict[str, Any]) 
     if "412" in responses:
         parameters.append(IF_MATCH)
     for status, response in responses.items():
-        names = {"401": ["WWW-Authenticate"], "503": ["Retry-After"], "429": ["Retry-After"], "201": ["Location"]}.get(
-            status, []
-        )
+        names = [*_HEADERS_OF.get(status, ())]
+        if status == "201" and operation["operationId"] in THROTTLED:
+            names += _RATE_LIMIT
         if status in ("200", "201") and "application/json" in response["content"]:
             reference = response["content"]["application/json"]["schema"]["$ref"]
             names += ["ETag"] if "version" in schemas[reference.rpartition("/")[2]]["properties"] else []

@@ -32,6 +32,14 @@ class LineDiscount(BaseModel):
     discount_minor: int
 
 
+class SpentLine(BaseModel):
+    """The part of a use's discount that one line carries, as the order system or the lock told it."""
+
+    line_id: str
+    product_id: str | None = None
+    discount_minor: int
+
+
 class Lock(BaseModel):
     """A hold. Whoever names its lock_id later is refused when another hold took its place."""
 
@@ -58,10 +66,10 @@ class Redemption(BaseModel):
     redemption_id: str
     discount_minor: int
     balance_minor: int | None = Field(None, description="Of a voucher that leaves a balance: what is left on it.")
-    allocation: list[LineDiscount] | None = Field(
+    allocation: list[SpentLine] | None = Field(
         None,
-        description="Where a till sent a basket and no allocation of its own: the discount by line; none where"
-        " the till took less off.",
+        description="Where the call told no allocation: the discount by line, as the ledger found it. Empty where it is"
+        " off the shipping, or there was no basket.",
     )
 
 
@@ -100,7 +108,9 @@ class SharedCoupon(CouponInState):
 class ReturnedCoupon(CouponInState):
     """A coupon whose use was undone, in part or whole."""
 
-    returned_minor: int = Field(description="The discount that this return gave back.")
+    returned_minor: int = Field(
+        description="Of the discount, what this return gave back: 0 where the policy keeps the coupon used."
+    )
 
 
 class RefusedVoid(BaseModel):
@@ -125,6 +135,45 @@ class OrderCouponStates(BaseModel):
     coupons: list[CouponInState]
 
 
+class OrderHold(BaseModel):
+    """The order's live hold of a coupon."""
+
+    lock_id: str
+    lock_ends_at: Time
+    holder_id: str = Field(description="The user who is to use it: its owner, or a friend with whom it is shared.")
+    discount_minor: int | None = Field(description="What it takes off, where the lock came with a basket.")
+    allocation: list[LineDiscount] = Field(description="The same by line, without shipping.")
+
+
+class OrderUse(BaseModel):
+    """The order's last use of a coupon."""
+
+    redemption_id: str
+    used_at: Time
+    holder_id: str
+    channel: str
+    discount_minor: int
+    allocation: list[SpentLine]
+    returned_minor: int = Field(description="What returns gave back of it: nothing where the policy keeps it used.")
+
+
+class OrderCoupon(CouponInState):
+    """A coupon that an order holds, or has used."""
+
+    template_id: str
+    template_version: int
+    lock: OrderHold | None = Field(description="null where the order does not hold it now.")
+    redemption: OrderUse | None = Field(description="null where the order never used it.")
+
+
+class OrderCoupons(BaseModel):
+    """What an order holds and has used."""
+
+    order_id: str
+    coupons: list[OrderCoupon]
+    as_of: Time = Field(description="The moment that the states are for.")
+
+
 class OrderReturns(BaseModel):
     """The order's coupons after a return."""
 
@@ -146,6 +195,7 @@ class CouponUse(BaseModel):
     order_id: str
     redemption_id: str
     discount_minor: int
+    allocation: list[SpentLine] = Field(description="The same by line, without shipping, where it is known by line.")
 
 
 class Coupon(BaseModel):

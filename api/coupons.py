@@ -14,9 +14,9 @@ from pydantic import Field
 
 from api import answers, contract, coupon_answers, cursors, problems
 from api.access import operation_name
-from api.bodies import ExtensionBody, ReasonBody, ShareBody, TransferBody
+from api.coupon_bodies import ExtensionBody, ShareBody, TransferBody
 from api.exchange import answer, command, expected_version, ledger, owned_history, perform
-from api.wire import PAGE_DEFAULT, CouponPath, Cursor, Limit, Moment, Parameters, Version
+from api.wire import PAGE_DEFAULT, CouponPath, Cursor, Limit, Moment, Parameters, ReasonBody, Version
 from ledger import errors, use_cases
 from ledger.aggregate import text_of
 from ledger.coupon import Coupon
@@ -97,6 +97,7 @@ def _shown(coupon_id: str, history: Sequence[Recorded], moment: datetime) -> dic
             "order_id": coupon.used_order_id,
             "redemption_id": coupon.redemption_id,
             "discount_minor": coupon.discount_minor,
+            "allocation": coupon.used.allocation if coupon.used else [],
         }
         if used
         else None,

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from ledger.errors import InvalidField
 from ledger.store import Store
 
-Role = Literal["operator", "orders", "shopper-app", "auditor", "analyst"]
+Role = Literal["operator", "orders", "till", "shopper-app", "auditor", "analyst"]
 ROLES: tuple[Role, ...] = get_args(Role)
 CACHE_SECONDS = 2.0
 """How long a revoked key may still pass in a process that used it a moment ago."""

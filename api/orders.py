@@ -7,11 +7,12 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import contract, coupon_answers
-from api.access import operation_name
-from api.bodies import ConfirmBody, LockBody, ReturnBody, UnlockBody
-from api.exchange import command, perform
-from api.wire import OrderPath
+from api.access import caller, operation_name
+from api.exchange import answer, command, ledger, perform
+from api.order_bodies import ConfirmBody, LockBody, ReturnBody, UnlockBody
+from api.wire import NoQuery, OrderPath
 from ledger import errors, use_cases
+from ledger.request import Request
 
 orders = APIBlueprint(
     "orders",
@@ -20,6 +21,21 @@ orders = APIBlueprint(
     abp_tags=[Tag(name="orders", description="What an order holds, uses and gives back, all or none.")],
     operation_id_callback=operation_name,
 )
+
+
+@orders.get(
+    "/orders/<callers_id:order_id>/coupons",
+    responses=contract.read(coupon_answers.OrderCoupons, errors.QueueFull),
+)
+def list_order_coupons(path: OrderPath, query: NoQuery) -> Response:  # noqa: ARG001
+    """Read which coupons an order holds and which it has used, returned ones among them, on their newest events.
+
+    What it locked and let go is not shown. Whom the ledger does not know has none.
+    """
+    found = caller()
+    # The request's id has a space, so it is none that a caller's write can have.
+    request = Request(found.merchant_id, f"key:{found.key_id}", "order coupons")
+    return answer(ledger().ask(use_cases.order_coupons(request, path.order_id)).answer)
 
 
 @orders.post(
@@ -45,7 +61,8 @@ orders = APIBlueprint(
 def lock_coupons(path: OrderPath, body: LockBody) -> Response:
     """Hold coupons for an order. Those that it already holds keep their lock, or have it extended by ttl_seconds.
 
-    Whether coupons may be used together is judged among those of one call, so name all of the order's.
+    Where the total, the digest or the basket is another one, they are judged anew and get another lock. Whether coupons
+    may be used together is judged among those of one call, so name all of the order's.
     """
     work = use_cases.lock(
         command(),
@@ -74,10 +91,11 @@ def lock_coupons(path: OrderPath, body: LockBody) -> Response:
         errors.NotApplicable,
         errors.BelowMinSpend,
         errors.OutOfScope,
+        errors.ExclusiveConflict,
     ),
 )
 def confirm_coupons(path: OrderPath, body: ConfirmBody) -> Response:
-    """Spend the coupons that a paid order holds."""
+    """Spend the coupons that a paid order holds. Answers which line carries what, where the call does not say it."""
     work = use_cases.confirm(
         command(),
         path.order_id,
@@ -125,8 +143,8 @@ def unlock_coupons(path: OrderPath, body: UnlockBody) -> Response:
 def return_coupons(path: OrderPath, body: ReturnBody) -> Response:
     """Undo the use of coupons after a refund, whole or by line, as each one's return policy says for the reason.
 
-    A coupon comes back with the return that completes the whole. What an order spent of a voucher's balance is put
-    back on it whole.
+    A coupon comes back with the return that completes the whole. Of what an order spent of a voucher's balance, each
+    return puts its part back at once. A line that none of the coupons has is refused.
     """
     work = use_cases.return_coupons(
         command(),

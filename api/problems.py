@@ -79,6 +79,10 @@ class UnsupportedMediaType(RequestError):
     """The body must be application/json in UTF-8."""
 
 
+class RateLimited(RequestError):
+    """Too many requests of one user, address or key came at once; wait before the next."""
+
+
 class InternalError(RequestError):
     """Something went wrong here; it is logged under the request id."""
 
@@ -109,6 +113,7 @@ STATUSES: dict[type[LedgerError], int] = {
     TooLarge: 413,
     UriTooLong: 414,
     UnsupportedMediaType: 415,
+    RateLimited: 429,
     InternalError: 500,
     NotReady: 503,
 }

@@ -53,7 +53,7 @@ class QuotedCoupon(BaseModel):
     coupon_id: str
     outcome: Outcome = Field(
         description="`used` in the best combination; `refused`; `excluded` by `with_coupon_id`; `not_needed`, for it"
-        " would add nothing; `unvalued`, for the order system says what it takes off."
+        " would add nothing beside the others; `unvalued`, for the order system says what it takes off."
     )
     usable: bool
     discount_minor: int | None = Field(description="What it takes off where it is used alone.")

@@ -12,16 +12,18 @@ from flask_openapi3.models.tag import Tag
 
 from api import contract, coupon_answers
 from api.access import caller, operation_name
-from api.code_bodies import ShownCodeQuery, TillBody, TillCode
+from api.code_bodies import ShownCodeQuery, TillBody, TillCode, TillCodeQuery
 from api.codes import code_keys, command_with_code
 from api.exchange import answer, answer_receipt, ledger, owned_history
-from api.wire import CouponPath, NoQuery
+from api.wire import CouponPath
 from ledger import errors, till
 from ledger.aggregate import text_of
 from ledger.code_jobs import check_keys
 from ledger.codes import shown
+from ledger.coupon import Coupon
 from ledger.errors import CouponNotFound
 from ledger.typed_codes import use_at_till
+from ledger.work import fold
 
 redemptions = APIBlueprint(
     "redemptions",
@@ -36,16 +38,19 @@ PIXELS = 8
 
 
 @redemptions.get("/coupons/<coupon_id>/till-code", responses=contract.read(TillCode, errors.CouponNotFound))
-def get_till_code(path: CouponPath, query: NoQuery) -> Response:  # noqa: ARG001
-    """Read the codes that the shopper's app shows at a till. Whether the coupon may be used, the till hears."""
-    now = _known(path.coupon_id)
-    merchant_id = caller().merchant_id
-    made = till.till_code(code_keys(), merchant_id, path.coupon_id, now)
+def get_till_code(path: CouponPath, query: TillCodeQuery) -> Response:
+    """Read the codes that the shopper's app shows a user at a till. Whether the coupon may be used, the till hears.
+
+    They end when the user gives the coupon away, or is no longer among those with whom it is shared.
+    """
+    now = _known(path.coupon_id, query.user_id)
+    whose = (code_keys(), caller().merchant_id, path.coupon_id, query.user_id)
+    made = till.till_code(*whose, now)
     found = {
         "coupon_id": path.coupon_id,
         "code": shown(made.code),
         "changes_at": text_of(made.changes_at),
-        "static_code": shown(till.static_code(code_keys(), merchant_id, path.coupon_id)),
+        "static_code": shown(till.static_code(*whose)),
     }
     return answer(found)
 
@@ -53,13 +58,13 @@ def get_till_code(path: CouponPath, query: NoQuery) -> Response:  # noqa: ARG001
 @redemptions.get("/coupons/<coupon_id>/qr.svg", responses=contract.file("image/svg+xml", errors.CouponNotFound))
 def get_coupon_qr_svg(path: CouponPath, query: ShownCodeQuery) -> Response:
     """Draw the till code as a QR code, for screens and paper of any size."""
-    return _picture(path.coupon_id, query.code, "svg", "image/svg+xml")
+    return _picture(path.coupon_id, query, "svg", "image/svg+xml")
 
 
 @redemptions.get("/coupons/<coupon_id>/qr.png", responses=contract.file("image/png", errors.CouponNotFound))
 def get_coupon_qr_png(path: CouponPath, query: ShownCodeQuery) -> Response:
     """Draw the till code as a QR code, in pixels."""
-    return _picture(path.coupon_id, query.code, "png", "image/png")
+    return _picture(path.coupon_id, query, "png", "image/png")
 
 
 @redemptions.post(
@@ -78,10 +83,11 @@ def get_coupon_qr_png(path: CouponPath, query: ShownCodeQuery) -> Response:
         errors.BelowMinSpend,
         errors.OutOfHours,
         errors.OutOfScope,
+        errors.ExclusiveConflict,
     ),
 )
 def redeem_in_store(body: TillBody) -> Response:
-    """Use the coupon whose code was scanned or typed: held and spent at once.
+    """Use the coupon whose code was scanned or typed, by the user who showed it: held and spent at once.
 
     With a basket the ledger prices the coupon on it. Without one the till says what comes off, and only what can be
     told from the total, the channel and the products of the allocation is judged.
@@ -102,22 +108,20 @@ def redeem_in_store(body: TillBody) -> Response:
     return answer_receipt(receipt)
 
 
-def _known(coupon_id: str) -> datetime:
-    """The time, once the coupon is known to be the caller's. Raises ``CouponNotFound``."""
+def _known(coupon_id: str, user_id: str) -> datetime:
+    """The time, once the coupon is known to be the caller's, and the user's to show. Raises ``CouponNotFound``."""
     check_keys(code_keys())
-    owned_history("coupon", coupon_id, CouponNotFound)
+    history = owned_history("coupon", coupon_id, CouponNotFound)
+    fold(Coupon(f"coupon-{coupon_id}"), [recorded.event for recorded in history]).check_holder(user_id)
     if not till.has_handle(coupon_id):
         raise CouponNotFound(id=coupon_id)
     return ledger().store.now()
 
 
-def _picture(coupon_id: str, which: str, kind: str, media_type: str) -> Response:
-    now = _known(coupon_id)
-    merchant_id = caller().merchant_id
-    if which == "static":
-        text = till.static_code(code_keys(), merchant_id, coupon_id)
-    else:
-        text = till.till_code(code_keys(), merchant_id, coupon_id, now).code
+def _picture(coupon_id: str, query: ShownCodeQuery, kind: str, media_type: str) -> Response:
+    now = _known(coupon_id, query.user_id)
+    whose = (code_keys(), caller().merchant_id, coupon_id, query.user_id)
+    text = till.static_code(*whose) if query.code == "static" else till.till_code(*whose, now).code
     file = io.BytesIO()
     segno.make_qr(text, error="m").save(file, kind=kind, scale=PIXELS)
     return Response(file.getvalue(), content_type=media_type)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, model_validator
 
 from api.answers import Time
-from api.wire import Body, Id, Minor, Parameters, obeying
+from api.wire import Body, Currency, Id, Minor, Parameters, obeying
 from ledger.rules import Receiver, RulePlan, Trigger
 from ledger.scope import WORD_LIMIT
 
@@ -21,6 +21,10 @@ class RuleBody(Body):
         Receiver, Field(description="`referrer` only of `referred`. To reward both sides, create two rules.")
     ] = "user"
     min_paid_minor: Annotated[Minor, Field(description="Only of `order_paid`: what was paid at least.")] = 0
+    currency: Annotated[
+        Currency | None,
+        Field(description="Only of `order_paid`: what the order is paid in. `min_paid_minor` needs it."),
+    ] = None
     tiers: Annotated[
         list[Id],
         Field(max_length=WORD_LIMIT, description="Only of `tier_changed`: the tiers that count; all where empty."),
@@ -50,6 +54,7 @@ class Rule(BaseModel):
     batch_id: str
     receiver: Receiver
     min_paid_minor: int
+    currency: str | None
     tiers: list[str]
 
 

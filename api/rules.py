@@ -8,10 +8,9 @@ from flask_openapi3.models.tag import Tag
 
 from api import contract, rule_bodies
 from api.access import caller, operation_name
-from api.bodies import ReasonBody
 from api.exchange import answer, command, ledger, perform
 from api.rule_bodies import RuleBody, RulePath
-from api.wire import NoQuery
+from api.wire import NoQuery, ReasonBody
 from ledger import errors, rule_refusals, use_cases
 from ledger.aggregate import text_of
 from ledger.rules import Rules

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from api.wire import Body, Currency, Description, Id, Minor, Name, obeying
 from ledger.basket import Channel as OrderChannel
 from ledger.benefit import ITEM_LIMIT, MONEY_LIMIT_MINOR, UNITS_LIMIT, Benefit, BenefitKind
+from ledger.reminders import LEAD_LIMIT, LEAD_LIMIT_DAYS, Reminders
 from ledger.scope import MINUTES_OF_DAY, SCOPE_LIMIT, WORD_LIMIT, Scope, UseHours
 from ledger.terms import (
     GRACE_LIMIT_DAYS,
@@ -35,6 +36,10 @@ Zone = Annotated[
         json_schema_extra={"format": "time-zone"},
         examples=["Asia/Shanghai", "UTC"],
     ),
+]
+MinuteOfDay = Annotated[
+    int,
+    Field(ge=0, lt=MINUTES_OF_DAY, description="From midnight. Quiet hours have both ends, and may pass midnight."),
 ]
 AcceptRisk = Annotated[
     bool,
@@ -133,6 +138,30 @@ class ReturnPolicyBody(Body):
         return ReturnPolicy(**vars(self))
 
 
+class RemindersBody(Body):
+    """When the owner is told that the coupon ends, on the clock of the terms' zone."""
+
+    days_before: Annotated[
+        list[Annotated[int, Field(ge=1, le=LEAD_LIMIT_DAYS)]],
+        Field(
+            max_length=LEAD_LIMIT,
+            description="Each is one reminder, at the hour of the end; none, where empty.",
+            json_schema_extra={"uniqueItems": True},
+        ),
+    ] = Field(default=[])
+    quiet_from_minute: MinuteOfDay | None = None
+    quiet_until_minute: MinuteOfDay | None = None
+
+    @model_validator(mode="after")
+    def _obeys(self) -> RemindersBody:
+        obeying(self.to_reminders)
+        return self
+
+    def to_reminders(self) -> Reminders:
+        """The domain's value."""
+        return Reminders(**vars(self) | {"days_before": tuple(self.days_before)})
+
+
 class TermsBody(Body):
     """Everything that a template's version fixes."""
 
@@ -160,6 +189,7 @@ class TermsBody(Body):
     shareable: bool = False
     points_price: Annotated[int, Field(ge=1, le=POINTS_LIMIT)] | None = None
     merchant_share_permyriad: Annotated[Share, Field(ge=0, le=10_000)] = 10_000
+    reminders: RemindersBody = RemindersBody()
 
     @model_validator(mode="after")
     def _obeys(self) -> TermsBody:
@@ -173,6 +203,7 @@ class TermsBody(Body):
             "scope": self.scope.to_scope(),
             "use_hours": tuple(hours.to_hours() for hours in self.use_hours),
             "return_policy": self.return_policy.to_policy(),
+            "reminders": self.reminders.to_reminders(),
         }
         return Terms(**{**vars(self), **own})
 

@@ -6,14 +6,16 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
-from api import answers, contract
-from api.access import operation_name
-from api.exchange import answer, command, expected_version, owned_history, perform
+from api import answers, contract, cursors, problems
+from api.access import caller, operation_name
+from api.exchange import answer, command, expected_version, ledger, owned_history, perform
 from api.template_bodies import TemplateBody
-from api.wire import NoQuery, TemplatePath
+from api.wire import NoQuery, PageQuery, TemplatePath
 from ledger import errors, use_cases
+from ledger.aggregate import text_of
 from ledger.template import Template
 from ledger.work import fold
+from projections import listings
 
 templates = APIBlueprint(
     "templates",
@@ -35,6 +37,28 @@ def create_template(body: TemplateBody) -> Response:
         accept_risk=body.accept_risk,
     )
     return perform(work, status=201, location="templates/{template_id}")
+
+
+@templates.get("/templates", responses=contract.read(answers.Templates, problems.BadCursor))
+def list_templates(query: PageQuery) -> Response:
+    """Read which templates there are, in the order of their ids."""
+    name = "templates"
+    after = cursors.unseal(name, query.cursor)[0] if query.cursor else ""
+    with ledger().store.connection() as connection:
+        found = listings.templates(connection, caller().merchant_id, after=after, limit=query.limit + 1)
+    page = found[: query.limit]
+    shown = [
+        {
+            "template_id": row.template_id,
+            "version": row.version,
+            "name": row.name,
+            "created_at": text_of(row.created_at),
+            "revised_at": text_of(row.revised_at),
+        }
+        for row in page
+    ]
+    more = cursors.seal(name, [page[-1].template_id]) if len(found) > len(page) else None
+    return answer({"templates": shown, "next_cursor": more})
 
 
 @templates.get("/templates/<template_id>", responses=contract.read(answers.Template, errors.TemplateNotFound))

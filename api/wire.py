@@ -158,6 +158,21 @@ Moment = Annotated[
 ]
 
 
+# --- bodies that several operations take ----------------------------------------------------------------
+
+
+class Empty(Body):
+    """No members. The body may be left out."""
+
+    model_config = ConfigDict(openapi_extra={"required": False})  # type: ignore[typeddict-unknown-key]
+
+
+class ReasonBody(Body):
+    """Why."""
+
+    reason: Reason
+
+
 # --- parameters that several operations take ----------------------------------------------------------
 
 
@@ -167,6 +182,13 @@ class AtLeastQuery(Parameters):
     at_least: Position = Field(
         0, description="Wait, at most 2 seconds, until the read model is at this position; a write's Ledger-Position."
     )
+
+
+class PageQuery(Parameters):
+    """Which page of a list."""
+
+    cursor: Cursor | None = None
+    limit: Limit = PAGE_DEFAULT
 
 
 class TemplatePath(Parameters):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
 
-from ledger import rule_refusals, use_cases
+from ledger import issuance_rows, messages, rule_refusals, use_cases
 from ledger.application import Ledger
 from ledger.errors import Refusal
+from ledger.reminding import Due, tell
 from ledger.request import Request
 from ledger.rules import Award, Occasion, Rules
 from ledger.work import Receipt, Work, fold
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 Result = Receipt | Refusal | None
-"""``None`` where nothing was there to be done: no rule was waiting for the occasion."""
+"""``None`` where nothing was there to be done: no rule was waiting for the occasion, or a row of a job is refused."""
 
 
 class Asked(NamedTuple):
@@ -33,13 +35,20 @@ class Asked(NamedTuple):
 
     request: Request
     work: Work | None = None
-    """Where it is refused the message is dead, and no rule issues because of it."""
+    """Where it is refused the message has no effect, and no rule issues because of it."""
     occasion: Occasion | None = None
+    curable: tuple[type[Refusal], ...] = ()
+    """Refusals that end when something else is done that may be on its way: the message came too early."""
+    reminder: Due | None = None
+    """What a user is to be told, if it still holds."""
+    joined: tuple[str, datetime] | None = None
+    """A user, and since when they are there: broadcasts of before are not for them."""
 
 
 def perform(ledger: Ledger, connection: Connection, asked: Sequence[Asked]) -> list[Result]:
     """Do what these messages ask, in the connection's transaction; each has its own result, in their order."""
-    done = iter(ledger.do_all([each.work for each in asked if each.work is not None], connection))
+    works = [each.work for each in asked if each.work is not None]
+    done = iter(issuance_rows.do_all(ledger, works, connection))
     results: list[Result] = [next(done) if each.work is not None else None for each in asked]
     occasions = {
         place: each.occasion
@@ -49,6 +58,16 @@ def perform(ledger: Ledger, connection: Connection, asked: Sequence[Asked]) -> l
     if occasions:
         for place, receipt in _issue(ledger, connection, asked, occasions).items():
             results[place] = results[place] or receipt
+    reminders = {place: each.reminder for place, each in enumerate(asked) if each.reminder is not None}
+    if reminders:
+        for place, told in zip(reminders, tell(ledger, connection, list(reminders.values())), strict=True):
+            results[place] = told
+    joined: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
+    for each in asked:
+        if each.joined is not None:
+            joined[each.request.merchant_id].append(each.joined)
+    for merchant_id in sorted(joined):  # in one order, so that two consumers never wait for each other in a ring
+        messages.joined(connection, merchant_id, joined[merchant_id])
     return results
 
 

@@ -6,22 +6,20 @@ The rows are the truth: one is written in the transaction that moves the consume
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any
 
-import orjson
 import psycopg
 
 from consumers.asked import perform
 from consumers.inputs import BusinessTime, actor_of, input_of
-from consumers.messages import Headers, Undecodable
+from consumers.kept import Record, columns_of, headers_of, kept_detail
+from consumers.messages import Undecodable
 from ledger.application import Ledger
 from ledger.errors import InvalidField, LedgerError, NotFound, Refusal, ServiceError
 
-DETAIL_LIMIT = 1_000
 PAGE_LIMIT = 1_000
 NOTE_LIMIT = 200
 
@@ -39,25 +37,6 @@ class DeadLetterNotFound(NotFound):
 
 class DeadLetterSettled(Refusal):
     """The dead letter was already retried with success or discarded."""
-
-
-class Record(Protocol):
-    """What is kept of a Kafka record."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +83,8 @@ def bury(
     rows = []
     for record, error in dead:
         reason, detail = reason_of(error)
-        rows.append(
-            {
-                "group": group,
-                "topic": record.topic,
-                "partition": record.partition,
-                "offset": record.offset,
-                "key": record.key,
-                "value": record.value,
-                "headers": _headers_as_json(record.headers),
-                "message_time": _moment(record.timestamp),
-                "business_time": business_time,
-                "reason": reason,
-                "detail": detail.replace("\x00", "\\x00")[:DETAIL_LIMIT],
-            }
-        )
+        told = {"group": group, "business_time": business_time, "reason": reason, "detail": kept_detail(detail)}
+        rows.append(columns_of(record) | told)
     if rows:
         connection.cursor().executemany(_BURY, rows)
 
@@ -155,7 +121,7 @@ def retry(ledger: Ledger, id: int, *, actor: str) -> DeadLetter:
             raise
         except Exception as error:  # whatever else happens is why the letter stays dead
             reason, detail = reason_of(error)
-            connection.execute(_STILL_DEAD, {"id": id, "reason": reason, "detail": detail[:DETAIL_LIMIT]})
+            connection.execute(_STILL_DEAD, {"id": id, "reason": reason, "detail": kept_detail(detail)})
         else:
             connection.execute(_SETTLE, {"id": id, "how": "retried", "actor": actor, "note": None, "attempts": 1})
         return show(connection, id)
@@ -216,22 +182,7 @@ def _find(connection: Connection, id: int, lock: str) -> DeadLetter:
 
 
 def _letter(row: dict[str, Any]) -> DeadLetter:
-    headers = [(name, None if value is None else base64.b64decode(value)) for name, value in row["headers"]]
-    return DeadLetter(**row | {"headers": headers})
-
-
-def _headers_as_json(headers: Headers) -> str:
-    return orjson.dumps(
-        [(name, None if value is None else base64.b64encode(value).decode()) for name, value in headers]
-    ).decode()
-
-
-def _moment(milliseconds: int) -> datetime | None:
-    """A record's time, which is any number that its producer liked."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1_000, UTC) if milliseconds >= 0 else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    return DeadLetter(**row | {"headers": headers_of(row["headers"])})
 
 
 _COLUMNS = (

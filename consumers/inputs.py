@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from consumers import issuance, members, orders, topics
+from consumers import issuance, members, orders, reminders, topics
 from consumers.asked import Asked
 from consumers.messages import Message, Raw, Undecodable, decode
 from consumers.payloads import Payload
@@ -49,7 +49,8 @@ def _kinds(kinds: Iterable[type[Payload]]) -> dict[str, type[Payload]]:
 ISSUANCE = Input(topics.ISSUANCE, "ledger-issuance", _kinds(issuance.KINDS), issuance.asked, 1_000)
 ORDERS = Input(topics.ORDERS, "ledger-orders", _kinds(orders.KINDS), orders.asked, 200)
 MEMBERS = Input(topics.MEMBERS, "ledger-members", _kinds(members.KINDS), members.asked, 200)
-INPUTS = (ISSUANCE, ORDERS, MEMBERS)
+REMINDERS = Input(topics.REMINDERS, "ledger-reminders", _kinds(reminders.KINDS), reminders.asked, 200)
+INPUTS = (ISSUANCE, ORDERS, MEMBERS, REMINDERS)
 
 
 def input_of(topic: str) -> Input:

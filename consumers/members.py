@@ -1,4 +1,4 @@
-"""What a member message asks of the ledger: nothing by itself, but the merchant's rules may issue because of it."""
+"""What a member message asks of the ledger: to know since when a user is there, and what the merchant's rules issue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ KINDS = (MemberRegistered, MemberReferred, MemberTierChanged)
 
 def asked(message: Message, request: Request) -> Asked:
     """The occasion. Raises ``InvalidInput`` where the ledger's own rules for a field are stricter."""
-    return Asked(request, occasion=_occasion(message, request))
+    member = message.payload
+    joined = (member.user_id, message.time) if isinstance(member, MemberRegistered) else None
+    return Asked(request, occasion=_occasion(message, request), joined=joined)
 
 
 def _occasion(message: Message, request: Request) -> Occasion:

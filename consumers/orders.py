@@ -19,23 +19,41 @@ from consumers.payloads import (
     OrderPaymentTimeout,
     OrderRefunded,
     OrderReleased,
+    Payload,
     facts_of,
 )
 from ledger import use_cases
 from ledger.basket import Basket, Line
 from ledger.coupon import Redemption
+from ledger.errors import CouponLocked, CouponNotFound, LockLimitReached, LockMismatch, NotLocked, NotUsed, Refusal
 from ledger.request import Request
 from ledger.rules import Occasion
 from ledger.work import Work
 
 KINDS = (OrderCreated, OrderPaid, OrderCancelled, OrderClosed, OrderPaymentTimeout, OrderRefunded)
 
+# The issue of a coupon is told on another topic, or asked for over HTTP, and may be behind its order: CouponNotFound.
+_HOLDS_NOTHING_YET = (CouponNotFound, NotLocked, LockMismatch)
+"""The order's own lock is not there yet. Where another order held the coupon last, that shows as a mismatch."""
+CURABLE: dict[type[Payload], tuple[type[Refusal], ...]] = {
+    # Another order, whose messages may be in another partition, is about to let the coupon go.
+    OrderCreated: (CouponNotFound, CouponLocked, LockLimitReached),
+    OrderPaid: _HOLDS_NOTHING_YET,
+    OrderCancelled: _HOLDS_NOTHING_YET,
+    OrderClosed: _HOLDS_NOTHING_YET,
+    OrderPaymentTimeout: _HOLDS_NOTHING_YET,
+    # The payment is not told yet.
+    OrderRefunded: (CouponNotFound, NotUsed),
+}
+"""By type of message, the refusals after which it waits for what it needs. All others are of facts that no other
+message undoes (used, void, expired), or of the message itself."""
+
 
 def asked(message: Message, request: Request) -> Asked:
     """Lock, confirm, unlock or return the order's coupons. Raises ``InvalidInput`` where the fields disagree."""
     request = replace(request, body_hash=message.body_hash())
     occasion = _occasion(message.payload, request) if isinstance(message.payload, OrderPaid) else None
-    return Asked(request, _work(message, request), occasion)
+    return Asked(request, _work(message, request), occasion, CURABLE[type(message.payload)])
 
 
 def _occasion(order: OrderPaid, request: Request) -> Occasion | None:
@@ -50,6 +68,7 @@ def _occasion(order: OrderPaid, request: Request) -> Occasion | None:
         facts=facts_of(order.facts),
         order_id=order.order_id,
         paid_minor=order.paid_minor,
+        currency=order.currency,
         at=request.at,
     )
 

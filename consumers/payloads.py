@@ -7,7 +7,8 @@ models are the published contract (docs/contracts).
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from datetime import date, datetime
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -172,7 +173,8 @@ class RedeemedCoupon(Part):
 class OrderPaid(OrderPayload):
     """The order was paid: the coupons that it holds are used, all or none, and rules for paid orders issue theirs.
 
-    A paid order without coupons is told for the rules alone. They need to know who paid, and how much.
+    A paid order without coupons is told for the rules alone. They need to know who paid and how much, and in which
+    currency where one has an amount.
     """
 
     TYPE: ClassVar[str] = "order.paid.v1"
@@ -180,7 +182,10 @@ class OrderPaid(OrderPayload):
     redemptions: Annotated[list[RedeemedCoupon], Field(max_length=ORDER_COUPON_LIMIT)] = []
     order_total_minor: Minor | None = None
     paid_minor: Minor | None = None
-    channel: Channel = "online"
+    currency: Currency | None = None
+    """Of ``paid_minor``."""
+    channel: Channel | None = None
+    """That of the basket with which the order was created where left out, and ``online`` where there was none."""
     user_id: Id | None = None
     facts: UserFacts | None = None
 
@@ -270,6 +275,52 @@ class MemberTierChanged(MemberPayload):
     tier: Id
 
 
+class ReminderDue(Payload):
+    """A user is to be told that coupons end, or that claims of a batch have opened. The ledger's scanner sends it."""
+
+    TYPE: ClassVar[str] = "coupon.reminder.due.v1"
+
+    user_id: Id
+    batch_id: Id
+    reminder: Literal["expiry", "claim_opens"]
+    notify_day: date
+    """On the merchant's calendar. A user is told once of a batch, day and kind of reminder."""
+    ends_at: datetime
+    """When the last of the coupons ends; of ``claim_opens``, when it was due."""
+    coupon_ids: Annotated[list[Id], Field(max_length=ORDER_COUPON_LIMIT)] = []
+    """Of ``expiry``: the coupons that end, or the first hundred of them."""
+
+    @property
+    def key(self) -> str:
+        """The user."""
+        return self.user_id
+
+
+class CouponAlert(Payload):
+    """A batch crossed a threshold that it was planned with. The ledger sends it, once for each crossing."""
+
+    TYPE: ClassVar[str] = "coupon.alert.v1"
+
+    batch_id: Id
+    template_id: Id
+    alert: Literal["stock_below", "budget_spent", "claims_per_minute"]
+    number: Annotated[int, Field(ge=1)]
+    """Which crossing of this threshold it is."""
+    position: Annotated[int, Field(ge=1)]
+    """Of the event that crossed it, in the log."""
+    threshold: int
+    """Units left, permyriad of the budget, or coupons a minute."""
+    level: int
+    """Units issued, minor units spent, or coupons issued in the minute."""
+    capacity: int | None = None
+    """The quantity or the budget; of ``claims_per_minute`` there is none."""
+
+    @property
+    def key(self) -> str:
+        """The batch."""
+        return self.batch_id
+
+
 PAYLOADS: dict[str, type[Payload]] = {
     kind.TYPE: kind
     for kind in (
@@ -283,5 +334,7 @@ PAYLOADS: dict[str, type[Payload]] = {
         MemberRegistered,
         MemberReferred,
         MemberTierChanged,
+        ReminderDue,
+        CouponAlert,
     )
 }

@@ -1,7 +1,7 @@
 """A consumer process: polls Kafka, hands each poll to the inbox, and never skips a message because of trouble.
 
-Several processes of one group share the topic's partitions. One process uses one thread for its consumer, and a
-second one for the copies of dead letters.
+Several processes of one group share the topic's partitions. One process uses one thread for its consumer, one for the
+database, so that a slow one costs no partition, and one for the copies of dead letters.
 """
 
 from __future__ import annotations
@@ -11,41 +11,34 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata
 
 from consumers.dead_letter_copies import Copies
-from consumers.inbox import Inbox, Partition
-from consumers.inputs import ISSUANCE, MEMBERS, ORDERS, BusinessTime, Input
+from consumers.inbox import Inbox, Partition, Taken
+from consumers.inputs import ISSUANCE, MEMBERS, ORDERS, REMINDERS, BusinessTime, Input
+from consumers.reader import Polled, Reader, firsts
+from consumers.waiting import WAIT_SECONDS
 from ledger.application import Ledger
 from ledger.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-POLL_MILLISECONDS = 200
 PROBE_SECONDS = 5.0
 """A poll that brings nothing is the same for an idle topic and a lost broker, so the broker is asked this often."""
 COMMIT_SECONDS = 1.0
+TRY_AGAIN_SECONDS = 1.0
+"""How often messages that wait are looked for."""
+PATIENCE_SECONDS = 1.0
+"""From when on the database is slow, and partitions are paused until it answers."""
 FIRST_BACK_OFF_SECONDS = 0.1
 LONGEST_BACK_OFF_SECONDS = 5.0
-"""Far below ``max_poll_interval_ms``, so that waiting for the database never costs the partitions."""
 
-_CONSUMER = {
-    "enable_auto_commit": False,
-    "auto_offset_reset": "earliest",
-    "max_poll_interval_ms": 60_000,
-    "session_timeout_ms": 15_000,
-    "heartbeat_interval_ms": 3_000,
-    "allow_auto_create_topics": False,
-    "partition_assignment_strategy": [CooperativeStickyAssignor],
-    "metrics_enabled": False,
-}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +48,23 @@ class Health:
     good_poll_age_seconds: float
     """Since a poll was taken into the ledger, or an idle broker answered. Over a minute, something is wrong."""
     lag: int | None
-    """Messages of this worker's partitions that wait; ``None`` until it was asked for."""
+    """Messages of this worker's partitions that are to be read; ``None`` until it was asked for."""
     partitions: tuple[int, ...]
     messages: int
     effects: int
     repeats: int
     dead: int
+    early: int
+    """Messages that came too early and were let wait."""
     failures: int
     """Polls that were taken back because the database or the broker was away."""
 
 
-class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
+class Worker:
     """One consumer of one input.
 
     ``kafka`` holds settings of all kafka-python's clients, such as security; ``consumer`` those of the consumer alone.
+    ``wait_seconds`` is how long a message waits that came too early.
     """
 
     def __init__(
@@ -80,29 +76,28 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         group: str | None = None,
         prefix: str = "",
         business_time: BusinessTime = "live",
+        wait_seconds: float = WAIT_SECONDS,
         kafka: Mapping[str, Any] | None = None,
         consumer: Mapping[str, Any] | None = None,
     ) -> None:
         self._ledger = ledger
         self._topic = f"{prefix}{input.topic}"
         self._group = group or input.group
-        self._inbox = Inbox(ledger, input, self._group, business_time)
+        self._inbox = Inbox(ledger, input, self._group, business_time, wait_seconds)
         self._bootstrap = bootstrap
         self._kafka = dict(kafka or {})
         self._settings = {
-            **_CONSUMER,
             "bootstrap_servers": bootstrap,
             "group_id": self._group,
             "max_poll_records": input.max_poll_records,
             **self._kafka,
             **(consumer or {}),
         }
-        self._new: set[Partition] = set()
-        self._assigned: set[Partition] = set()
-        self._counts = dict.fromkeys(("messages", "effects", "repeats", "dead", "failures"), 0)
+        self._reader: Reader | None = None
+        self._counts = dict.fromkeys(("messages", "effects", "repeats", "dead", "early", "failures"), 0)
         self._lag: int | None = None
         self._good_at = time.monotonic()
-        self._commit_at = 0.0
+        self._commit_at = self._tried_at = 0.0
         self._uncommitted: dict[Partition, int] = {}
 
     def health(self) -> Health:
@@ -110,7 +105,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         return Health(
             good_poll_age_seconds=time.monotonic() - self._good_at,
             lag=self._lag,
-            partitions=tuple(sorted(number for _, number in self._assigned.copy())),
+            partitions=tuple(sorted(number for _, number in self._reader.assigned.copy())) if self._reader else (),
             **self._counts,
         )
 
@@ -120,131 +115,86 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # the library ha
         The database or the broker may come and go. What raises is broken: ``TopicReplaced``, a database without the
         ledger's tables, a wrong setting.
         """
-        consumer = self._open(stop)
-        if consumer is None:
+        self._reader = reader = self._open(stop)
+        if reader is None:
             return
         copies = Copies(self._ledger.store, self._bootstrap, self._group, self._kafka)
         try:
-            self._loop(consumer, stop)
-            self._commit(consumer)
+            with futures.ThreadPoolExecutor(1, "inbox") as hand:
+                self._loop(reader, hand, stop)
+            self._commit(reader)
         finally:
             copies.close()
-            consumer.close(timeout_ms=5_000)
+            reader.close()
 
-    # --- rebalances: called on the client's IO thread, so they only leave word ---------------------------
-
-    def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
-        """Read the new ones from their stored offsets before anything else."""
-        self._new |= set(assigned)
-        self._assigned |= set(assigned)
-
-    def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
-        """What was polled and is not yet taken is fenced by the stored offsets."""
-        self._assigned -= set(revoked)
-
-    # --- the loop -----------------------------------------------------------------------------------------
-
-    def _open(self, stop: threading.Event) -> Any:
+    def _open(self, stop: threading.Event) -> Reader | None:
         pause = FIRST_BACK_OFF_SECONDS
         while not stop.is_set():
-            consumer = None
             try:
-                consumer = KafkaConsumer(**self._settings)
-                # Without warm metadata the first assignment is often empty.
-                if consumer.partitions_for_topic(self._topic):
-                    consumer.subscribe([self._topic], listener=self)
-                    return consumer
-                log.warning("the topic %s is not there yet", self._topic)
+                return Reader(self._topic, self._settings)
             except KafkaError as error:
-                log.warning("Kafka cannot be reached: %s", error)
-            if consumer is not None:
-                consumer.close(timeout_ms=1_000)
-            pause = self._back_off(pause, stop)
+                log.warning("Kafka cannot be read: %s", error)
+            self._counts["failures"] += 1
+            stop.wait(pause)
+            pause = min(2 * pause, LONGEST_BACK_OFF_SECONDS)
         return None
 
-    def _loop(self, consumer: Any, stop: threading.Event) -> None:
+    def _loop(self, reader: Reader, hand: futures.Executor, stop: threading.Event) -> None:
         pause = FIRST_BACK_OFF_SECONDS
         while not stop.is_set():
-            polled: dict[Partition, Any] = {}
+            polled: Polled = {}
             try:
-                polled = consumer.poll(timeout_ms=POLL_MILLISECONDS)
-                _stay_a_member(consumer)
-                self._turn(consumer, polled)
+                polled = reader.poll()
+                self._turn(reader, hand, polled)
+                pause = FIRST_BACK_OFF_SECONDS
             except (KafkaError, ServiceError) as error:
                 log.warning("%s: %s; the same messages come again in %.1f s", type(error).__name__, error, pause)
-                self._seek(consumer, {partition: records[0].offset for partition, records in polled.items()})
-                pause = self._back_off(pause, stop)
-            else:
-                pause = FIRST_BACK_OFF_SECONDS
+                self._counts["failures"] += 1
+                reader.seek(firsts(polled))
+                until = time.monotonic() + pause
+                while not stop.is_set() and time.monotonic() < until:
+                    reader.keep_place()
+                pause = min(2 * pause, LONGEST_BACK_OFF_SECONDS)
 
-    def _turn(self, consumer: Any, polled: dict[Partition, Any]) -> None:
-        if self._new:
-            polled = self._settle_in(consumer, polled)
+    def _turn(self, reader: Reader, hand: futures.Executor, polled: Polled) -> None:
+        def patiently(do: Callable[[], T]) -> T:
+            """Have the database do it. As long as that takes, partitions are kept, and nothing more is taken in."""
+            future = hand.submit(do)
+            while not futures.wait([future], PATIENCE_SECONDS).done:
+                reader.keep_place()
+            return future.result()
+
+        if reader.new:
+            # What was polled of them came from elsewhere than from their stored offsets.
+            new = sorted(reader.new)
+            reader.seek(patiently(lambda: self._inbox.begin(new)))
+            reader.new.difference_update(new)
+            polled = {partition: records for partition, records in polled.items() if partition not in new}
+        if time.monotonic() - self._tried_at > TRY_AGAIN_SECONDS:
+            self._tried_at = time.monotonic()
+            self._count(patiently(lambda: self._inbox.try_again(reader.assigned.copy())))
+        if self._uncommitted and time.monotonic() - self._commit_at > COMMIT_SECONDS:
+            self._commit(reader)
+            self._lag = patiently(lambda: self._inbox.note_ends(reader.seen_ends()))
         if polled:
-            taken = self._inbox.take(polled)
-            self._seek(consumer, taken.seeks)
-            for name in ("messages", "effects", "repeats", "dead"):
-                self._counts[name] += getattr(taken, name)
+            taken = patiently(lambda: self._inbox.take(polled))
+            self._count(taken)
+            reader.seek(taken.seeks)
             self._uncommitted |= taken.next_offsets
             self._good_at = time.monotonic()
         elif time.monotonic() - self._good_at > PROBE_SECONDS:
-            self._probe(consumer)
-        if self._uncommitted and time.monotonic() - self._commit_at > COMMIT_SECONDS:
-            self._commit(consumer)
+            ends = reader.ask_ends()
+            self._good_at = time.monotonic()
+            self._lag = patiently(lambda: self._inbox.note_ends(ends))
 
-    def _settle_in(self, consumer: Any, polled: dict[Partition, Any]) -> dict[Partition, Any]:
-        """Read newly assigned partitions from their stored offsets; what was polled of them came from elsewhere."""
-        new = set(self._new)
-        self._seek(consumer, self._inbox.begin(sorted(new)))
-        self._new -= new
-        return {partition: records for partition, records in polled.items() if partition not in new}
+    def _count(self, taken: Taken) -> None:
+        for name in ("messages", "effects", "repeats", "dead", "early"):
+            self._counts[name] += getattr(taken, name)
 
-    def _seek(self, consumer: Any, offsets: Mapping[Partition, int]) -> None:
-        for partition, offset in offsets.items():
-            try:
-                consumer.seek(TopicPartition(*partition), offset)
-            except ValueError:
-                log.info("%s/%s was moved to another consumer", *partition)
-
-    def _probe(self, consumer: Any) -> None:
-        """Ask the broker how far the topic goes. Raises ``KafkaError`` when it is away."""
-        mine = consumer.assignment()
-        ends = consumer.end_offsets(list(mine) or [TopicPartition(self._topic, 0)], timeout_ms=2_000)
-        self._lag = sum(ends[partition] - (consumer.position(partition, timeout_ms=2_000) or 0) for partition in mine)
-        self._good_at = time.monotonic()
-
-    def _commit(self, consumer: Any) -> None:
-        """Tell Kafka's lag tools where we are. Nothing depends on it, so nobody waits for it."""
-        mine = consumer.assignment()
-        offsets = {
-            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
-            for partition, offset in self._uncommitted.items()
-            if partition in mine
-        }
+    def _commit(self, reader: Reader) -> None:
+        reader.commit(self._uncommitted)
         self._uncommitted = {}
         self._commit_at = time.monotonic()
-        if offsets:
-            consumer.commit_async(offsets)
-
-    def _back_off(self, pause: float, stop: threading.Event) -> float:
-        """Wait, and say how long the next wait is. Heartbeats go on, since they have their own thread."""
-        self._counts["failures"] += 1
-        until = time.monotonic() + pause
-        while not stop.is_set() and time.monotonic() < until:
-            time.sleep(min(0.1, pause))
-        return min(2 * pause, LONGEST_BACK_OFF_SECONDS)
-
-
-def _stay_a_member(consumer: Any) -> None:
-    """Take up a join that kafka-python 3.0.12 began and forgot.
-
-    It joins anew when the leader's metadata changed. If the poll ends before that join does, the metadata counts as
-    seen and the join is never awaited: the consumer sends no heartbeats, is thrown out of its group, and reads on for
-    ever without knowing. A join in flight after a poll is always wanted, so asking for it again changes nothing else.
-    """
-    coordinator = consumer._coordinator
-    if coordinator.rebalance_in_progress():
-        coordinator.request_rejoin()
 
 
 def run_issuance(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
@@ -263,6 +213,12 @@ def run_members(ledger: Ledger, bootstrap: str | list[str], stop: threading.Even
     """Consume member messages until told to stop, in a process of its own; options as of ``Worker``."""
     calm_the_collector()
     Worker(ledger, bootstrap, MEMBERS, **options).run(stop)
+
+
+def run_reminders(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
+    """Consume reminders that are due until told to stop, in a process of its own; options as of ``Worker``."""
+    calm_the_collector()
+    Worker(ledger, bootstrap, REMINDERS, **options).run(stop)
 
 
 def calm_the_collector() -> None:

@@ -11,8 +11,11 @@ from pydantic import ValidationError
 
 from coupon_ledger import __version__
 from coupon_ledger.commands import run
+from coupon_ledger.commands.channels import channels
 from coupon_ledger.commands.codes import codes
+from coupon_ledger.commands.consumers import consumers
 from coupon_ledger.commands.dead_letters import dead_letters
+from coupon_ledger.commands.issue import issue, jobs
 from coupon_ledger.commands.keys import keys
 from coupon_ledger.commands.projections import projections
 from coupon_ledger.commands.void import void
@@ -34,8 +37,20 @@ def cli(context: click.Context) -> None:
         raise click.UsageError(f"setting {first['loc'][0]}: {first['msg']}") from None
 
 
-PARTS = (run.up, run.migrate, run.ready, run.serve, run.consume, run.project, run.expire)
-for command in (*PARTS, demo, keys, codes, void, dead_letters, projections):
+PARTS = (
+    run.up,
+    run.migrate,
+    run.ready,
+    run.serve,
+    run.consume,
+    run.project,
+    run.expire,
+    run.publish,
+    run.deliver,
+    run.remind,
+    run.alert,
+)
+for command in (*PARTS, demo, keys, codes, issue, jobs, channels, void, consumers, dead_letters, projections):
     cli.add_command(command)
 
 

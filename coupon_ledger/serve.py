@@ -9,6 +9,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from api import create_app
+from api.throttle import Throttle
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
 from ledger.store import Store
@@ -35,7 +36,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "proc_name": "coupon-ledger",
             # One socket for all of a user's servers would let one of them be told what was meant for another.
             "control_socket_disable": True,
-            "post_worker_init": _calm_the_collector,
+            "post_worker_init": _begin_work,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -45,11 +46,18 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         store = Store(self.settings.database(), self.settings.database_pool_size)
         # Some threads are left to tell the other callers that the queue is full, and to answer probes.
         return create_app(
-            Ledger(store, callers_limit=self.settings.http_threads * 3 // 4), self.settings.keys_of_codes()
+            Ledger(store, callers_limit=self.settings.http_threads * 3 // 4),
+            self.settings.keys_of_codes(),
+            Throttle(self.settings.limits(), processes=self.settings.http_workers),
+            streams=max(1, self.settings.http_threads // 16),
         )
 
 
-def _calm_the_collector(worker: object) -> None:  # noqa: ARG001
-    """Look for cycles less often: a request makes hundreds of objects and few cycles, and searching cost 4 %."""
+def _begin_work(worker: Any) -> None:
+    """Look for cycles less often: a request makes hundreds of objects and few cycles, and searching cost 4 %.
+
+    And let the streams that callers watch end when the worker is told to.
+    """
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+    worker.wsgi.extensions["streams"].stopping = lambda: not worker.alive

@@ -36,6 +36,11 @@ class Service:
         for name in ("issuance", "orders", "members"):
             self.processes.start(name, "consume", name, "--business-time", "live")
         self.processes.start("sweeper", "expire", "--follow")
+        self.processes.start("publisher", "publish")
+        self.processes.start("deliveries", "deliver")
+        self.processes.start("reminders", "consume", "reminders")
+        self.processes.start("scanner", "remind")
+        self.processes.start("alerts", "alert")
 
     def wait(self) -> None:
         """Return when a signal interrupts. Raises ``ProcessEnded`` when a process ends by itself."""
@@ -52,7 +57,8 @@ class Service:
 def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]:
     """Everything up and answering; everything down again however the block ends.
 
-    While ``importing`` there is no sweeper: by today's clock, history has expired. ``Service.go_live`` ends it.
+    While ``importing`` there is no sweeper, for by today's clock history has expired, and nobody is told of anything.
+    ``Service.go_live`` ends it.
     """
     with servers(settings, kafka=True) as found:
         resolved = found.model_copy(update={"http_bind": _free_bind(found.http_bind)})
@@ -65,8 +71,14 @@ def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]
             processes.start("orders", "consume", "orders")
             processes.start("members", "consume", "members")
             processes.start("projector", "project")
+            processes.start("jobs", "jobs", "run")
             if not importing:
                 processes.start("sweeper", "expire", "--follow")
+                processes.start("publisher", "publish")
+                processes.start("deliveries", "deliver")
+                processes.start("reminders", "consume", "reminders")
+                processes.start("scanner", "remind")
+                processes.start("alerts", "alert")
             url = f"http://{resolved.http_bind}"
             wait_until_ready(url, processes)
             given = {"postgres": settings.database_url, "kafka": settings.kafka_bootstrap}

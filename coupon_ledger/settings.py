@@ -10,8 +10,14 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.throttle import Limit, Limits
+from consumers.mail import MailServer
+from consumers.sending import Sender
 from ledger.codes import CodeKeys
 from ledger.database import APP_ROLE, Database
+
+LIMIT = r"^(0|[0-9]{1,6}(\.[0-9]{1,6})?:[1-9][0-9]{0,6})$"
+"""Requests a second, a colon, and requests at once."""
 
 
 class Settings(BaseSettings):
@@ -49,6 +55,18 @@ class Settings(BaseSettings):
         default="live",
         description="Which clock decides in consumers: the database's (live), or each message's time (import).",
     )
+    message_wait_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=86_400,
+        description="How long a message waits that came before what it needs, until it is a dead letter.",
+    )
+    consumer_session_seconds: int = Field(
+        default=15,
+        ge=6,
+        le=300,
+        description="How long the partitions of a consumer that died wait for another. Brokers allow 6 to 1,800.",
+    )
     http_bind: str = Field(
         default="127.0.0.1:8080",
         pattern=r"^[^\s:]+:[0-9]{1,5}$",
@@ -80,6 +98,66 @@ class Settings(BaseSettings):
         " is made in the state folder.",
     )
 
+    throttle_user: str = Field(
+        default="5:20",
+        pattern=LIMIT,
+        description="Claims and code redemptions of one user: so many a second, and so many at once. 0: no limit.",
+    )
+    throttle_address: str = Field(
+        default="0",
+        pattern=LIMIT,
+        description="The same from one client address. 0: no limit.",
+    )
+    throttle_claims_key: str = Field(
+        default="0",
+        pattern=LIMIT,
+        description="The same by one API key, which often speaks for all shoppers of a shop. 0: no limit.",
+    )
+    throttle_key: str = Field(
+        default="20000:40000",
+        pattern=LIMIT,
+        description="All other requests by one API key. 0: no limit.",
+    )
+    trusted_proxy: bool = Field(
+        default=False,
+        description="Whether a proxy of yours writes the last hop of X-Forwarded-For: the client's address.",
+    )
+
+    webhook_private_hosts: str = Field(
+        default="",
+        pattern=r"^\s*([a-z0-9.-]{1,253}(\s*,\s*[a-z0-9.-]{1,253})*)?\s*$",
+        description="Host names of inner networks that webhooks may reach, separated by commas; others must be public.",
+    )
+    smtp_host: str | None = Field(
+        default=None,
+        pattern=r"^[^\s:]+$",
+        description="Mail server that e-mails are handed to; without it none is sent.",
+    )
+    smtp_port: int = Field(
+        default=587,
+        ge=1,
+        le=65_535,
+        description="Its port.",
+    )
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        default="starttls",
+        description="How the way to it is encrypted: starttls, tls from the first byte on, or none.",
+    )
+    smtp_user: str | None = Field(
+        default=None,
+        description="Name that it knows us by, where it asks for one.",
+    )
+    smtp_password: str | None = Field(
+        default=None,
+        repr=False,
+        description="The password of that name.",
+    )
+    smtp_sender: str = Field(
+        default="coupon-ledger@localhost",
+        pattern=r"^[^\s@<>]+@[^\s@<>]+$",
+        description="Address that e-mails come from.",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _is_conninfo(cls, url: str | None) -> str | None:
@@ -97,6 +175,30 @@ class Settings(BaseSettings):
     def keys_of_codes(self) -> CodeKeys:
         """The keys that codes are hashed with; none, where none is set."""
         return CodeKeys.parse(self.code_keys) if self.code_keys is not None else CodeKeys()
+
+    def consumer_session(self) -> dict[str, int]:
+        """The session of consumers, as kafka-python has it."""
+        seconds = self.consumer_session_seconds
+        return {"session_timeout_ms": seconds * 1_000, "heartbeat_interval_ms": seconds * 200}
+
+    def limits(self) -> Limits:
+        """The limits of the API."""
+        return Limits(
+            user=Limit.parse(self.throttle_user),
+            address=Limit.parse(self.throttle_address),
+            claims_key=Limit.parse(self.throttle_claims_key),
+            key=Limit.parse(self.throttle_key),
+            trusts_proxy=self.trusted_proxy,
+        )
+
+    def sender(self) -> Sender:
+        """How deliveries reach others."""
+        mail = None
+        if self.smtp_host is not None:
+            mail = MailServer(
+                self.smtp_host, self.smtp_port, self.smtp_sender, self.smtp_user, self.smtp_password, self.smtp_tls
+            )
+        return Sender({host.strip() for host in self.webhook_private_hosts.split(",")} - {""}, mail)
 
     @property
     def required_database_url(self) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 
-from ledger.batch import Batch
 from ledger.commit import Committer, Unit, Verdict, commit_all
 from ledger.errors import (
     IdempotencyKeyReused,
@@ -27,26 +26,21 @@ from ledger.errors import (
     Unavailable,
 )
 from ledger.grouping import Grouping, Onward
-from ledger.limits import share_refusal, stock_refusal, supply_refusal
+from ledger.limits import counts_uses, share_refusal, stock_refusal, supply_refusal, uses_key
+from ledger.plans import Plans, remember
 from ledger.request import Request
+from ledger.stock import taken
 from ledger.store import AnsweredRequest, Snapshot, Store
-from ledger.template import Template
-from ledger.terms import Terms
-from ledger.work import Loaded, Receipt, Work, fold
+from ledger.work import Loaded, Receipt, Work
 
 ATTEMPTS = 12
 """How often work is decided again after somebody else moved the same stream."""
-CACHED_OBJECTS = 10_000
-LOADING_WAIT_SECONDS = 3.0
-"""How long a caller waits for another to read a batch again: a little longer than for a connection."""
 READ_LIMIT = 256
 """Callers whose streams are read in one statement."""
 READ_STREAM_LIMIT = 5_000
 """Streams from which on no more callers join it."""
 
 Connection = psycopg.Connection[Any]
-K = TypeVar("K")
-T = TypeVar("T")
 
 
 class Ledger:
@@ -61,14 +55,9 @@ class Ledger:
         self._committer = Committer(store)
         # What it decides goes on to the committer while it reads for the next ones; a caller is woken once.
         self._decider: Grouping[Work, Receipt | Verdict] = Grouping("decider", self._look_and_decide, READ_LIMIT)
-        self._batches: OrderedDict[str, Batch] = OrderedDict()
-        self._terms: OrderedDict[tuple[str, int], Terms] = OrderedDict()
+        self._plans = Plans(store)
         # Batches whose stock is looked at before a commit, for it was used up when last seen.
         self._sold_out: OrderedDict[str | None, None] = OrderedDict()
-        # Batches and templates that a caller's transaction wrote: it may yet roll back, so they are not kept.
-        self._unsettled: set[str] = set()
-        # When a hot batch changes, one caller reads it or its terms while the others wait, instead of all at once.
-        self._loading = threading.Lock()
 
     def close(self) -> None:
         """Commit what waits and let go of the database."""
@@ -162,7 +151,7 @@ class Ledger:
         return [result for result in results if result is not None]
 
     def _do_wave(self, works: Sequence[Work], connection: Connection, looks: bool) -> list[Receipt | Refusal | None]:
-        """Decide and commit works that share no stream; ``None`` for one that must be decided again."""
+        """Decide and commit works that share no stream or order; ``None`` for one that must be decided again."""
         looked = [looks or self._looks_first(work) for work in works]
         snapshot = self._look([work for work, look in zip(works, looked, strict=True) if look], connection)
         results: list[Receipt | Refusal | None] = [None] * len(works)
@@ -177,8 +166,7 @@ class Ledger:
         for (index, unit), verdict in zip(units.items(), verdicts, strict=True):
             results[index] = self._result(works[index], verdict)
             if verdict.word == "done":
-                streams = {event.originator_id for event in unit.events}
-                self._unsettled.update(stream for stream in streams if not stream.startswith("coupon-"))
+                self._plans.wrote({event.originator_id for event in unit.events})
         return results
 
     def _decide(self, work: Work, snapshot: Snapshot, connection: Connection | None) -> Unit | Receipt | Refusal:
@@ -188,13 +176,15 @@ class Ledger:
             work.request.merchant_id,
             work.request.at or snapshot.now,
             snapshot.streams,
-            partial(self._batch, connection),
-            partial(self._terms_of, connection),
+            partial(self._plans.batch, connection),
+            partial(self._plans.terms, connection),
+            snapshot.orders.get(work.order, ()) if work.order else (),
+            snapshot.quota.get(uses_key(*work.order), 0) if work.order else 0,
         )
         try:
             decided = work.decide(loaded)
         except Refusal as refusal:
-            self._forget(loaded.from_cache)
+            self._plans.forget(loaded.from_cache)
             return refusal
         if isinstance(decided, Unit):
             for key, (take, most) in decided.quota.items():
@@ -215,11 +205,13 @@ class Ledger:
             return Receipt(verdict.answer, verdict.position, replayed=True)
         if verdict.word == "reused":
             return IdempotencyKeyReused(request_id=work.request.request_id)
+        if verdict.word == "user_limit" and counts_uses(verdict.answer["batch_id"]):
+            return None
         if verdict.word in ("user_limit", "sold_out", "below_issued", "lock_limit"):
             return self._no_room(work, verdict)
         if verdict.word in ("conflict", "exists", "again"):
             if work.issues_from is not None:
-                self._forget([work.issues_from])
+                self._plans.forget([work.issues_from])
             return None
         raise LedgerError(f"commit_group answered {verdict.word!r}")
 
@@ -231,9 +223,10 @@ class Ledger:
         if verdict.word == "user_limit":
             return share_refusal(work.issues_from, (key, verdict.answer["owner"]))
         if verdict.word == "below_issued":
-            return supply_refusal(key)
+            with self.store.connection() as connection:
+                return supply_refusal(key, taken(connection, key))
         if key == work.issues_from:
-            _remember(self._sold_out, key, None)
+            remember(self._sold_out, key, None)
         return stock_refusal(work.issues_from, key)
 
     def _looks_first(self, work: Work) -> bool:
@@ -244,65 +237,19 @@ class Ledger:
         """Read the works' streams, and what they may take; let go of batches that have moved since they were cached."""
         if not works:
             return Snapshot.of_nothing(self.store.now(connection))
+        orders = {work.order for work in works if work.order}
+        shares = {uses_key(*order) for order in orders}
+        if connection is None:  # a caller's transaction may itself raise the stock before it takes from it
+            shares |= {(work.issues_from, user) for work in works if work.issues_from for user in work.issues_to}
         snapshot = self.store.load(
             [stream for work in works for stream in work.streams],
             [(work.request.merchant_id, work.request.request_id) for work in works],
             connection,
-            # A caller's transaction may itself raise the stock before it takes from it.
-            shares=()
-            if connection
-            else {(work.issues_from, user) for work in works if work.issues_from for user in work.issues_to},
+            shares=shares,
+            orders=orders,
         )
-        for batch_id, (_, version) in snapshot.stock.items():
-            if (cached := self._batches.get(batch_id)) is not None and cached.version != version:
-                self._forget([batch_id])
+        self._plans.forget_moved({batch_id: version for batch_id, (_, version) in snapshot.stock.items()})
         return snapshot
-
-    def _batch(self, connection: Connection | None, batch_id: str) -> Batch:
-        """A batch as it was when last read; nobody applies events to the cached one."""
-        if (found := self._batches.get(batch_id)) is not None:
-            return found
-
-        def read() -> Batch:
-            stream = f"batch-{batch_id}"
-            batch = fold(Batch(stream), self.store.load([stream], (), connection).streams[stream])
-            if batch.version and self._settled(stream, connection):
-                _remember(self._batches, batch_id, batch)
-            return batch
-
-        return self._read_once(self._batches, batch_id, read)
-
-    def _terms_of(self, connection: Connection | None, template_id: str, version: int) -> Terms:
-        """Terms never change under a version, so they are kept."""
-        if (found := self._terms.get((template_id, version))) is not None:
-            return found
-
-        def read() -> Terms:
-            stream = f"template-{template_id}"
-            events = self.store.load([stream], (), connection).streams[stream]
-            terms = Terms.from_payload(fold(Template(stream), events[:version]).terms)
-            if self._settled(stream, connection):
-                _remember(self._terms, (template_id, version), terms)
-            return terms
-
-        return self._read_once(self._terms, (template_id, version), read)
-
-    def _read_once(self, cache: OrderedDict[K, T], key: K, read: Callable[[], T]) -> T:
-        """What is not cached yet; while one caller reads it, the others wait for that."""
-        if not self._loading.acquire(timeout=LOADING_WAIT_SECONDS):
-            raise Unavailable("the batch or its terms cannot be read now")
-        try:
-            found = cache.get(key)
-            return read() if found is None else found
-        finally:
-            self._loading.release()
-
-    def _settled(self, stream: str, connection: Connection | None) -> bool:
-        return connection is None or stream not in self._unsettled
-
-    def _forget(self, batch_ids: Iterable[str]) -> None:
-        for batch_id in batch_ids:
-            self._batches.pop(batch_id, None)
 
 
 def _too_busy() -> Unavailable:
@@ -316,19 +263,13 @@ def _replay(request: Request, answered: AnsweredRequest) -> Receipt | Refusal:
 
 
 def _wave(works: Sequence[Work], todo: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Split into works that share no stream or request, and those that must wait for one of them."""
+    """Split into works that share no stream, request or order, and those that must wait for one of them."""
     taken: set[Any] = set()
     wave: list[int] = []
     rest: list[int] = []
     for index in todo:
         work = works[index]
-        claims = {*work.streams, (work.request.merchant_id, work.request.request_id)}
+        claims = {*work.streams, (work.request.merchant_id, work.request.request_id), ("order", work.order or index)}
         (rest if taken & claims else wave).append(index)
         taken |= claims
     return wave, rest
-
-
-def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    cache[key] = value
-    if len(cache) > CACHED_OBJECTS:
-        cache.popitem(last=False)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ledger import events
 from ledger.aggregate import Aggregate
+from ledger.alerts import Alerts
 from ledger.audience import Audience, Facts
 from ledger.benefit import bounded, bounded_if_given
 from ledger.calendar import day_close, zone
@@ -61,6 +62,7 @@ class BatchPlan:
     """What the issued coupons may be worth together, each at the most that it can take off."""
     audience: Audience = field(default_factory=Audience)
     needs_approval: bool = False
+    alerts: Alerts = field(default_factory=Alerts)
 
     def __post_init__(self) -> None:
         check_quantity(self.quantity)
@@ -72,6 +74,7 @@ class BatchPlan:
             if getattr(self, name) is not None and not _whole(getattr(self, name), 1, QUANTITY_LIMIT):
                 raise InvalidQuantity(f"{name} is a whole number from 1 to {QUANTITY_LIMIT}", field=name)
         bounded_if_given("budget_minor", self.budget_minor, 1, BUDGET_LIMIT_MINOR)
+        self.alerts.check_budget(self.budget_minor)
         for name in ("ends_at_day_close", "needs_approval"):
             if type(getattr(self, name)) is not bool:
                 raise InvalidField(f"{name} is true or false", field=name)
@@ -121,7 +124,7 @@ class Batch(Aggregate):
             now,
             template_id=template_id,
             template_version=template_version,
-            **vars(plan) | {"audience": plan.audience.to_payload()},
+            **vars(plan) | {"audience": plan.audience.to_payload(), "alerts": plan.alerts.to_payload()},
         )
 
     def submit(self, request: Request, now: datetime) -> None:
@@ -130,10 +133,10 @@ class Batch(Aggregate):
         self.trigger(events.BatchSubmitted, request, now)
 
     def approve(self, request: Request, now: datetime) -> None:
-        """Agree to the plan. Raises ``SelfApproval`` when the same actor submitted it."""
+        """Agree to the plan. Raises ``SelfApproval`` when the same actor planned or submitted it."""
         self._step(now, "IN_REVIEW")
-        if request.actor == self.submitted_by:
-            raise SelfApproval(batch_id=self.key)
+        if request.actor in (self.created.actor, self.submitted_by):
+            raise SelfApproval("who planned or submitted a batch cannot approve it", batch_id=self.key)
         self.trigger(events.BatchApproved, request, now)
 
     def reject(self, request: Request, now: datetime, reason: str) -> None:
@@ -167,16 +170,17 @@ class Batch(Aggregate):
     def change_quantity(self, request: Request, now: datetime, *, expected: int, target: int) -> None:
         """Set the quantity if it is still the expected one; the guard refuses a target below what is issued.
 
-        Not while a second person reviews it, who must agree to what is there. Raises ``SelfApproval`` when what was
-        approved is raised by who submitted it.
+        Not while a second person reviews it, who must agree to what is there. What was approved and is raised goes
+        back to be a draft, so that a second person agrees again; what runs is paused before that.
         """
         self._step(now, "DRAFT", "APPROVED", "RUNNING", "PAUSED")
         check_quantity(target)
         if self.quantity != expected:
             raise QuantityConflict(expected=expected, quantity=self.quantity)
-        if target > expected:
-            self._check_raised_by(request.actor)
+        reviewed_again = target > expected and self._reviews_again()
         self.trigger(events.BatchQuantityChanged, request, now, quantity_before=self.quantity, quantity=target)
+        if reviewed_again:
+            self.trigger(events.BatchRejected, request, now, reason="the quantity was raised")
 
     def change_budget(self, request: Request, now: datetime, *, expected_minor: int, target_minor: int) -> None:
         """The same for the budget. A batch planned without one gets none later: what it issued was not counted."""
@@ -185,9 +189,10 @@ class Batch(Aggregate):
         before = self.budget_minor
         if before is None or before != expected_minor:
             raise BudgetConflict(expected_minor=expected_minor, budget_minor=before)
-        if target_minor > before:
-            self._check_raised_by(request.actor)
+        reviewed_again = target_minor > before and self._reviews_again()
         self.trigger(events.BatchBudgetChanged, request, now, budget_before_minor=before, budget_minor=target_minor)
+        if reviewed_again:
+            self.trigger(events.BatchRejected, request, now, reason="the budget was raised")
 
     @cached_property
     def audience(self) -> Audience:
@@ -267,10 +272,15 @@ class Batch(Aggregate):
             raise BatchNotOpen("a coupon issued now would already be expired", batch_id=self.key)
         return begin, end
 
-    def _check_raised_by(self, actor: str) -> None:
-        """More than was approved needs a second person as the plan did; in a draft, the review is still to come."""
-        if self.created.needs_approval and self.stored_state != "DRAFT" and actor == self.submitted_by:
-            raise SelfApproval("who submitted the batch cannot raise what was approved", batch_id=self.key)
+    def _reviews_again(self) -> bool:
+        """Whether raising it takes an approval back. Raises ``BatchStateConflict`` while it issues by that approval."""
+        if not self.created.needs_approval or self.stored_state == "DRAFT":
+            return False
+        if self.stored_state == "RUNNING":
+            # Otherwise raising it would end the issuing of what was approved, which nobody asked for.
+            why = "what is raised is reviewed again: pause it first"
+            raise BatchStateConflict(why, batch_id=self.key, state="RUNNING")
+        return True
 
     def _step(self, now: datetime, *allowed: str) -> None:
         if not self.version:

@@ -23,8 +23,9 @@ from ledger.errors import (
     Refusal,
     Unavailable,
 )
+from ledger.events import CodesRevoked
 from ledger.request import Request
-from ledger.use_cases.codes import check_takes_codes, confirm_code_export, record_codes
+from ledger.use_cases.codes import check_takes_codes, confirm_code_export, coupon_of, record_codes
 from ledger.work import Receipt, Work, fold
 
 CHUNK = 20_000
@@ -82,6 +83,7 @@ def import_codes(
 ) -> Receipt:
     """Take over codes that were made elsewhere, all or none; a single one for many users is ``generic``.
 
+    Codes of a revoked set may be taken over into another, a unique one only while nobody has exchanged it.
     Raises ``InvalidField`` whose ``faults`` are the first (place, why) of what cannot be taken, ``BatchNotFound``,
     ``BatchStateConflict``.
     """
@@ -100,7 +102,7 @@ def import_codes(
     try:
         with ledger.store.connection() as connection, connection.transaction():
             if code_store.begin_set(connection, new):
-                _refuse_known(connection, request.merchant_id, listed, ways)
+                _take_over(connection, request.merchant_id, listed, ways)
                 code_store.add_hashes(connection, request.merchant_id, codes_id, ways[0])
                 return _done(ledger, work, connection)
     except UniqueViolation:
@@ -197,17 +199,28 @@ def _store_chunk(ledger: Ledger, keys: CodeKeys, codes_id: str) -> CodeSet:
     return refreshed
 
 
-def _refuse_known(connection: Connection, merchant_id: str, listed: CodeList, ways: Sequence[Sequence[bytes]]) -> None:
-    faults = []
+def _take_over(connection: Connection, merchant_id: str, listed: CodeList, ways: Sequence[Sequence[bytes]]) -> None:
+    """Make room for those that are codes of the merchant already. Raises ``InvalidField`` where one cannot be taken."""
+    faults: list[tuple[int, str]] = []
     for hashes in ways:
         for start in range(0, len(hashes), CHUNK):
-            known = code_store.known_hashes(connection, merchant_id, hashes[start : start + CHUNK])
-            if known:
-                faults += [
-                    (number, "is a code of this merchant already")
-                    for number, code_hash in zip(listed.numbers[start:], hashes[start : start + CHUNK], strict=False)
-                    if code_hash in known
-                ]
+            chunk = hashes[start : start + CHUNK]
+            known = {code.code_hash: code for code in code_store.known(connection, merchant_id, chunk)}
+            if not known:
+                continue
+            coupons = {code_hash: f"coupon-{coupon_of(code)}" for code_hash, code in known.items() if code.is_unique}
+            begun = code_store.begun(connection, list(coupons.values()))
+            free = []
+            for number, code_hash in zip(listed.numbers[start:], chunk, strict=False):
+                if (code := known.get(code_hash)) is None:
+                    continue
+                if CodesRevoked.TOPIC not in code.topics:
+                    faults.append((number, "is a code of this merchant already"))
+                elif coupons.get(code_hash) in begun:
+                    faults.append((number, "was exchanged for a coupon, and is good for one"))
+                else:
+                    free.append(code)
+            code_store.release(connection, merchant_id, free)
     if faults:
         raise _faulty(sorted(faults))
 

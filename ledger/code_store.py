@@ -47,6 +47,11 @@ class FoundCode:
     topics: list[str]
     """Of the set's stream, in order."""
 
+    @property
+    def is_unique(self) -> bool:
+        """Whether it is good for one coupon."""
+        return self.kind != "generic"
+
 
 # --- sets -------------------------------------------------------------------------------------------
 
@@ -100,21 +105,29 @@ def erase_salt(connection: Connection, codes_id: str) -> None:
     connection.execute("update code_sets set salt = null where codes_id = %s", (codes_id,))
 
 
-def known_hashes(connection: Connection, merchant_id: str, hashes: Sequence[bytes]) -> set[bytes]:
-    """Those of these hashes that the merchant's codes have already."""
+def begun(connection: Connection, streams: Sequence[str]) -> set[str]:
+    """Those of these streams that the log has."""
     cursor = connection.cursor(row_factory=tuple_row)
     rows = cursor.execute(
-        "select q.code_hash from unnest(%s::bytea[]) as q (code_hash) cross join lateral"
-        " (select from codes c where c.merchant_id = %s and c.code_hash = q.code_hash limit 1) c",
-        (list(hashes), merchant_id),
+        "select q.stream from unnest(%s::text[]) as q (stream) cross join lateral"
+        " (select from events e where e.originator_id = q.stream and e.originator_version = 1 limit 1) e",
+        (list(streams),),
     )
     return {row[0] for row in rows}
+
+
+def release(connection: Connection, merchant_id: str, found: Sequence[FoundCode]) -> None:
+    """Let go of these codes, where they still are in the revoked set in which they were found (migrations/0018)."""
+    connection.execute(
+        "select release_codes(%s, %s::bytea[], %s::text[])",
+        (merchant_id, [code.code_hash for code in found], [code.codes_id for code in found]),
+    )
 
 
 # --- one code ---------------------------------------------------------------------------------------
 
 # Each look-up is lateral, so that a plan made while the tables were small never reads the whole of them.
-_LOOK_UP = """
+_KNOWN = """
 select s.codes_id, s.batch_id, s.kind, c.code_hash,
        array(select e.topic from events e where e.originator_id = 'codes-' || s.codes_id
               order by e.originator_version) as topics
@@ -122,8 +135,8 @@ select s.codes_id, s.batch_id, s.kind, c.code_hash,
  cross join lateral (select * from codes c
                       where c.merchant_id = %(merchant_id)s and c.code_hash = q.code_hash limit 1) c
  cross join lateral (select * from code_sets s where s.codes_id = c.codes_id limit 1) s
- limit 1
 """
+_LOOK_UP = f"{_KNOWN} limit 1"
 
 
 def look_up(connection: Connection, merchant_id: str, hashes: Sequence[bytes]) -> FoundCode | None:
@@ -131,6 +144,12 @@ def look_up(connection: Connection, merchant_id: str, hashes: Sequence[bytes]) -
     cursor = connection.cursor(row_factory=class_row(FoundCode))
     found = cursor.execute(_LOOK_UP, {"merchant_id": merchant_id, "hashes": list(hashes)}, prepare=True).fetchone()
     return found if found is not None and found.topics else None
+
+
+def known(connection: Connection, merchant_id: str, hashes: Sequence[bytes]) -> list[FoundCode]:
+    """The merchant's codes that have one of these hashes, also of sets whose making was cut off."""
+    cursor = connection.cursor(row_factory=class_row(FoundCode))
+    return cursor.execute(_KNOWN, {"merchant_id": merchant_id, "hashes": list(hashes)}).fetchall()
 
 
 # --- misses -----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.discount import WHOLE, Parts, Usable
-from ledger.search import FINE_BITS, NOISE, Search, preference
+from ledger.search import UNBOUNDED, Search
+from ledger.sweep import preference
 
 NEEDED_LIMIT = 300_000
 """Lines that are priced again, coupon by coupon, to find out which coupons are needed; beyond it some stay in."""
@@ -29,19 +30,27 @@ class Combination:
     total_minor: int
 
     @property
+    def lines_minor(self) -> int:
+        """What they take off lines."""
+        shipping = [parts for each, parts in zip(self.chosen, self.parts, strict=True) if each.kind == "free_shipping"]
+        return self.total_minor - sum([part for parts in shipping for _, part in parts])
+
+    @property
     def preference(self) -> tuple[object, ...]:
         """The least is the best: most off, fewest coupons, those that end first, ids."""
         ends = sorted(each.coupon.valid_until for each in self.chosen)
         return -self.total_minor, len(self.chosen), ends, [each.coupon.coupon_id for each in self.chosen]
 
 
-def come_off(chosen: Sequence[Usable], amounts: Sequence[int], known: Sequence[Parts] = ()) -> Combination:
+def come_off(
+    chosen: Sequence[Usable], amounts: Sequence[int], known: Sequence[Parts] = (), room: int | None = None
+) -> Combination:
     """What these take off, one after the other in the given order, within the least of their order caps.
 
-    ``known`` is what the first of them take, where that is worked out already.
+    ``known`` is what the first of them take, where that is worked out already; ``room`` stands for the order caps.
     """
     left = list(amounts)
-    room = cap_of(chosen, amounts)
+    room = cap_of(chosen, amounts) if room is None else room
     off: list[Parts] = []
     total = 0
     for place, each in enumerate(chosen):
@@ -62,33 +71,41 @@ def come_off(chosen: Sequence[Usable], amounts: Sequence[int], known: Sequence[P
 
 def cap_of(chosen: Sequence[Usable], amounts: Sequence[int]) -> int:
     """The most that these together take off lines: the least of their caps, rounded down."""
-    total = sum(amounts[:-1])
-    caps = [each.coupon.terms.order_cap_permyriad for each in chosen]
-    return total * min((cap for cap in caps if cap is not None), default=WHOLE) // WHOLE
+    return sum(amounts[:-1]) * min(map(_cap, chosen), default=WHOLE) // WHOLE
+
+
+def _cap(each: Usable) -> int:
+    return each.coupon.terms.order_cap_permyriad or WHOLE
 
 
 def best(candidates: Sequence[Usable], amounts: Sequence[int]) -> tuple[Combination, bool]:
     """The best combination of these, given in the order in which they come off; and whether the search was whole."""
     joining = [each for each in candidates if not each.exclusive and each.kind != "order_stated" and each.alone_minor]
-    own_caps = {each.coupon.terms.order_cap_permyriad or WHOLE for each in joining}
+    contested = any(each.kind == "free_shipping" and each.group is not None for each in joining)
     search = Search(amounts)
-    whole, most = sum(amounts[:-1]), -1
     found = [come_off([], amounts)]
-    for cap in sorted(own_caps, reverse=True):
-        room = (whole * cap // WHOLE) << FINE_BITS
-        if room + (amounts[-1] << FINE_BITS) <= most or not search.exact:
+    for cap in sorted(set(map(_cap, joining))):
+        if not search.exact:
             break
-        members = [each for each in joining if (each.coupon.terms.order_cap_permyriad or WHOLE) >= cap]
-        chosen, lines, shipping = search.best_of(members)
-        if min(lines, room) + shipping > most + NOISE:
-            most = min(lines, room) + shipping
-            found.append(come_off(chosen, amounts))
+        members = [each for each in joining if _cap(each) >= cap]
+        room = sum(amounts[:-1]) * cap // WHOLE
+        ceiling = room + min(amounts[-1], sum([each.most for each in members if each.kind == "free_shipping"]))
+        combination = come_off([each for each in found[-1].chosen if _cap(each) >= cap], amounts)
+        if combination.total_minor < ceiling:
+            combination = come_off(search.best_of(members, UNBOUNDED if contested else room), amounts)
+        if combination.lines_minor + len(members) <= room:
+            # Where this cap cuts nothing, the fewer coupons that a higher one leaves do not take more.
+            found.append(combination)
+            break
+        if contested and combination.total_minor < ceiling:
+            combination = come_off(search.best_of(members, room), amounts)
+        found.append(combination)
     alone = min((each for each in candidates if each.exclusive), key=_alone_preference, default=None)
     if alone is not None:
         found.append(come_off([alone], amounts))
     total = max(combination.total_minor for combination in found)
     budget = Budget()
-    finalists = [_needed(each, amounts, budget) for each in found if each.total_minor == total]
+    finalists = [_taking(_needed(each, amounts, budget), amounts) for each in found if each.total_minor == total]
     return min(finalists, key=lambda combination: combination.preference), search.exact and budget.left > 0
 
 
@@ -107,7 +124,8 @@ def _needed(whole: Combination, amounts: Sequence[int], budget: Budget) -> Combi
     """The same without coupons that add nothing: the weakest, the latest to end and the last are left out first."""
     if len(whole.chosen) < 2 and whole.total_minor:
         return whole
-    doubtful = _doubtful(whole, amounts)
+    losses, spare = _losses(whole, amounts)
+    doubtful = [each for each in whole.chosen if losses[each] <= spare]
     doubtful.sort(key=lambda each: each.coupon.coupon_id, reverse=True)
     doubtful.sort(key=lambda each: each.coupon.valid_until, reverse=True)
     doubtful.sort(key=lambda each: each.alone_minor)
@@ -115,8 +133,9 @@ def _needed(whole: Combination, amounts: Sequence[int], budget: Budget) -> Combi
     todo = [[each] for each in reversed(doubtful)] if len(doubtful) < MANY else [doubtful]
     while todo and budget.left > 0:
         tried = todo.pop()
+        loss = sum([losses[each] for each in tried])
         rest = [each for each in whole.chosen if each not in tried]
-        if sum([each.alone_minor for each in rest]) < whole.total_minor:
+        if loss > spare or sum([each.alone_minor for each in rest]) < whole.total_minor:
             without = None
         else:
             first = min([whole.chosen.index(each) for each in tried])
@@ -125,35 +144,46 @@ def _needed(whole: Combination, amounts: Sequence[int], budget: Budget) -> Combi
             without = come_off(rest, amounts, known)
         if without is not None and without.total_minor >= whole.total_minor:
             whole = without
+            spare -= loss
         elif len(tried) > 1:
             half = len(tried) // 2
             todo += [tried[half:], tried[:half]]
     return whole
 
 
-def _doubtful(whole: Combination, amounts: Sequence[int]) -> list[Usable]:
-    """Coupons in whose stead others might take as much; the others are needed for certain.
+def _taking(whole: Combination, amounts: Sequence[int]) -> Combination:
+    """The same without coupons that take nothing, which stay in where the budget is spent: a lock refuses them."""
+    some = [each for each, parts in zip(whole.chosen, whole.parts, strict=True) if any(part for _, part in parts)]
+    return whole if len(some) == len(whole.chosen) else _taking(come_off(some, amounts), amounts)
+
+
+def _losses(whole: Combination, amounts: Sequence[int]) -> tuple[dict[Usable, int], int]:
+    """What goes at least with each of the coupons, and how much may go before the total can be less.
 
     What a coupon leaves on a line stays there, but for the shares that later ones take, unless one of them took all
-    that it could get. So a coupon is needed when more of it would stay than rounding may move.
+    that it could get; and losses of several add up. As much may go as rounding may move, and as an order cap cuts off
+    all of them together.
     """
-    end = list(amounts)
+    spare = len(whole.chosen)
+    losses: dict[Usable, int] = {}
+    room = cap_of(whole.chosen, amounts)
+    if whole.lines_minor == room:
+        whole = come_off(whole.chosen, amounts, room=sum(amounts))
+        spare += whole.lines_minor - room
+    after = list(amounts)
     for parts in whole.parts:
         for line, part in parts:
-            end[line] -= part
-    if sum(amounts[:-1]) - sum(end[:-1]) == cap_of(whole.chosen, amounts):
-        return list(whole.chosen)
-    shipping = [each for each in whole.chosen if each.kind == "free_shipping"]
-    found = shipping if len(shipping) > 1 else []
-    after, stays = list(end), list(end)
+            after[line] -= part
+    stays = list(after)
+    shipping = sum([each.kind == "free_shipping" for each in whole.chosen])
     for each, parts in zip(reversed(whole.chosen), reversed(whole.parts), strict=True):
         if each.kind == "free_shipping":
+            losses[each] = sum([part for _, part in parts]) if shipping == 1 else 0
             continue
-        if sum(part * stays[line] // after[line] for line, part in parts if after[line]) <= len(whole.chosen):
-            found.append(each)
+        losses[each] = sum([part * stays[line] // after[line] for line, part in parts if after[line]])
         for line, part in parts:
             after[line] += part
         for line, most, leaves in each.units:
             if after[line] - leaves < most:
                 stays[line] = 0
-    return found
+    return losses, spare

@@ -1,7 +1,7 @@
 """The coupon: one instance owned by one user, and all that can be done with it from issue to its last state.
 
 What it is, and which step each event means, is in ``coupon_state.py``; what orders do with it, in ``coupon_use.py``;
-here is what its merchant, its owner and the clock do.
+what refunds give back, in ``coupon_return.py``; here is what its merchant, its owner and the clock do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from ledger import events
 from ledger.aggregate import text_of
+from ledger.coupon_return import ReturnedCoupon
 from ledger.coupon_use import OrderedCoupon
 from ledger.errors import CouponNotExpired, InvalidField, InvalidPeriod, NotShareable, NotTransferable
 from ledger.redemption import ALLOCATION_LIMIT, Redemption
@@ -23,7 +24,7 @@ FRIEND_LIMIT = 50
 """Friends with whom one coupon may be shared."""
 
 
-class Coupon(OrderedCoupon):
+class Coupon(OrderedCoupon, ReturnedCoupon):
     """One instance, and its commands."""
 
     def void(self, request: Request, now: datetime, *, reason: str) -> None:

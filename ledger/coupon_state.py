@@ -63,7 +63,11 @@ class CouponState(Aggregate):
         super().__init__(id)
         self.returned_lines: dict[str, int] = {}
         """What the last use's lines got back, by line id."""
-        self.debits: dict[str, events.CouponDebited] = {}
+        self.returned_by_reason: dict[str, int] = {}
+        """What the last use gave back, by reason, in minor units."""
+        self.returned_orders: set[str] = set()
+        """Orders whose use was returned whole, until they use it again."""
+        self.debits: dict[str, events.CouponSpent] = {}
         """What orders spent of a voucher's balance, by order id."""
         self.undone_lines: dict[str, dict[str, int]] = {}
         """What the lines of such an order got back, by order id and line id."""
@@ -87,17 +91,31 @@ class CouponState(Aggregate):
             return "EXPIRED"
         return "PENDING" if now < self.valid_from else "UNUSED"
 
+    def held_for(self, order_id: str, user_id: str, now: datetime) -> bool:
+        """Whether at that instant the order holds it for this user: a friend's hold is the friend's alone."""
+        hold = self.locked
+        return (
+            self.state_at(now) == "LOCKED"
+            and hold is not None
+            and (self.order_id, hold.holder_id) == (order_id, user_id)
+        )
+
     def left_minor(self, terms: Terms) -> int | None:
         """What is left on a voucher that leaves a balance, were it not used up; ``None`` for other coupons."""
         if not terms.benefit.leaves_balance:
             return None
         return terms.benefit.value_minor if self.balance_minor is None else self.balance_minor
 
-    def spent_on(self, order_id: str) -> events.CouponUsed | events.CouponDebited:
+    def spent_on(self, order_id: str) -> events.CouponSpent:
         """The use by an order that has spent the coupon, or a part of it."""
-        spent = self.debits.get(order_id) or self.used
+        spent: events.CouponSpent | None = self.debits.get(order_id) or self.used
         assert spent is not None
         return spent
+
+    def spends_on(self, order_id: str) -> bool:
+        """Whether the order has spent the coupon, or a part of it, and not returned that whole."""
+        used = self.redemption_id is not None and self.used_order_id == order_id and not self.returned_whole()
+        return used or order_id in self.debits
 
     def returned_whole(self) -> bool:
         """Whether the use was returned and the policy kept the coupon used."""

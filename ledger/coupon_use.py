@@ -1,4 +1,4 @@
-"""What an order does with a coupon: hold it, spend it, let it go, and give its use back."""
+"""What an order does with a coupon: hold it, spend it, let it go. Giving its use back is in ``coupon_return.py``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from ledger.coupon_state import CouponState
 from ledger.errors import (
     CouponLocked,
     CouponUsed,
-    CouponVoid,
     InvalidField,
     LockExpired,
     LockMismatch,
     NotApplicable,
     NotLocked,
     NotOwner,
-    NotUsed,
     OutOfHours,
-    ReturnNotAllowed,
 )
-from ledger.redemption import Redemption, check_scope, check_total, returned_lines
+from ledger.redemption import Redemption, check_scope, check_total
 from ledger.request import Request
 from ledger.terms import LOCK_TTL_LIMIT_SECONDS, Terms
 
@@ -51,12 +48,16 @@ class OrderedCoupon(CouponState):
         quote_digest: str | None,
         discount_minor: int | None = None,
         allocation: Sequence[Mapping[str, Any]] = (),
+        channel: str | None = None,
     ) -> None:
         """Hold the coupon for an order of its owner, or of a friend with whom it is shared.
 
-        A coupon that this order already holds keeps its lock; a ``ttl_seconds`` that ends later extends it, to a day
-        after it began at most. ``discount_minor`` and ``allocation`` are what the ledger itself found the coupon to
-        be worth, where it saw the basket; another finding for the same order is another lock.
+        A coupon that this order already holds for the user keeps its lock; a ``ttl_seconds`` that ends later extends
+        it, to a day after it began at most. What is said of the order and is not what the lock holds is judged anew,
+        and makes another lock, which ends no earlier. The shopper was in time then: only its validity is not judged.
+
+        ``channel`` says that the ledger saw the basket; ``discount_minor`` and ``allocation`` are what it found the
+        coupon to be worth, unless the terms leave that to the order system.
         """
         self._exists()
         self.check_holder(user_id)
@@ -66,24 +67,26 @@ class OrderedCoupon(CouponState):
         lock_ends_at = now + timedelta(seconds=asked_seconds)
         if order_id in self.debits:
             raise CouponUsed("the order has spent a part of this voucher already", coupon_id=self.key)
-        state, found = self.state_at(now), [dict(part) for part in allocation]
-        if state == "LOCKED" and self.locked is not None and self.order_id == order_id:
-            if discount_minor is None or (discount_minor, found) == (
-                self.locked.discount_minor,
-                self.locked.allocation,
-            ):
-                if ttl_seconds is not None:
-                    self._extend_lock(request, now, lock_ends_at, self.locked)
-                return
-            state = self.state_unheld_at(now)
-        self._refuse_unless(state, "UNUSED")
+        order = {
+            "order_total_minor": order_total_minor,
+            "quote_digest": quote_digest,
+            "discount_minor": discount_minor,
+            "allocation": [dict(part) for part in allocation],
+            "channel": channel,
+        }
+        held = self.held_for(order_id, user_id, now)
+        if not held:
+            self._refuse_unless(self.state_at(now), "UNUSED")
+        elif self._holds_for(order):
+            if ttl_seconds is not None:
+                self._extend_lock(request, now, lock_ends_at)
+            return
         if not terms.usable_at(now):
             raise OutOfHours(coupon_id=self.key)
         check_total(self.key, terms, order_total_minor, priced=discount_minor is not None)
-        live = self.lock_ends_at is not None and now < self.lock_ends_at
-        if live and self.held_since is not None:
-            lock_ends_at = min(lock_ends_at, self.held_since + LONGEST_LOCK)
-        self._end_hold(request, now, "locked_again" if live else "lock_ended")
+        if held:
+            lock_ends_at = self._not_before(lock_ends_at)
+        self._end_hold(request, now, "locked_again" if held else "lock_ended")
         self._record(
             events.CouponLocked,
             request,
@@ -91,11 +94,8 @@ class OrderedCoupon(CouponState):
             order_id=order_id,
             lock_id=derived_id(request.merchant_id, order_id, request.request_id),
             lock_ends_at=lock_ends_at,
-            order_total_minor=order_total_minor,
-            quote_digest=quote_digest,
             holder_id=user_id,
-            discount_minor=discount_minor,
-            allocation=found,
+            **order,
         )
 
     def confirm(
@@ -109,7 +109,7 @@ class OrderedCoupon(CouponState):
         lock_id: str | None,
         order_total_minor: int | None,
         paid_minor: int | None,
-        channel: str = "online",
+        channel: str | None = None,
         lapsed: events.CouponLocked | None = None,
     ) -> None:
         """Spend the coupon on the order that holds it. Where this order used it at this discount, nothing happens.
@@ -118,7 +118,8 @@ class OrderedCoupon(CouponState):
         end it is late: terms may let it count while the coupon is still valid, still its holder's to use, and nobody
         else holds it. ``lapsed`` is such a hold whose end was written down (``lapsed_hold``).
 
-        A voucher that leaves a balance is debited, until the use that empties it.
+        A voucher that leaves a balance is debited, until the use that empties it. Where no ``channel`` is told it is
+        the lock's, or ``online``.
         """
         self._exists()
         if self._spent(order_id, redemption):
@@ -134,9 +135,11 @@ class OrderedCoupon(CouponState):
             order_total_minor = hold.order_total_minor
         if late:
             self.check_holder(hold.holder_id)
+        channel = channel or hold.channel or "online"
+        priced = hold.discount_minor is not None
         discount_minor, allocation = redemption.under(hold)
-        check_total(self.key, terms, order_total_minor, priced=hold.discount_minor is not None)
-        check_scope(self.key, terms, channel, allocation)
+        check_total(self.key, terms, order_total_minor, priced=priced)
+        check_scope(self.key, terms, channel, allocation, priced=priced)
         self._check_most(terms, hold, order_total_minor, discount_minor)
         if self.order_id is None:
             self._lock_again(request, now, hold)
@@ -174,55 +177,6 @@ class OrderedCoupon(CouponState):
         if reason == "lock_ended" and state == "LOCKED":
             raise CouponLocked("the lock has not ended", coupon_id=self.key, lock_ends_at=text_of(self.lock_ends_at))
         self._record(events.CouponUnlocked, request, now, order_id=order_id, lock_id=hold.lock_id, reason=reason)
-
-    def return_(
-        self,
-        request: Request,
-        now: datetime,
-        terms: Terms,
-        *,
-        order_id: str,
-        reason: str,
-        lines: Sequence[Mapping[str, Any]] = (),
-    ) -> int:
-        """Undo the use after a refund, as the pinned return policy says for this reason. Answers what was given back.
-
-        With ``lines`` (``returned_lines``) only their part is given back and the coupon stays used; the return that
-        completes the whole, or the one without lines, lets the policy decide. Where nothing is left of these lines,
-        nothing happens.
-        """
-        self._exists()
-        if self.voided:
-            raise CouponVoid(coupon_id=self.key)
-        if order_id in self.debits:
-            return self._credit(request, now, terms, order_id, reason, lines)
-        if self.used is None or self.redemption_id is None or self.returned_whole():
-            raise NotUsed(coupon_id=self.key)
-        if self.used_order_id != order_id:
-            raise LockMismatch("another order used the coupon", coupon_id=self.key)
-        rule = terms.return_policy.rule(reason)
-        parts = returned_lines(self.key, self.used, self.returned_lines, lines) if lines else []
-        if lines and not parts:
-            return 0
-        left = self.discount_minor - sum(self.returned_lines.values())
-        returned_minor = sum(part["discount_minor"] for part in parts) if parts else left
-        whole = returned_minor == left
-        valid_until = self.valid_until
-        if whole and rule == "restore_with_grace":
-            valid_until = max(valid_until, now + timedelta(days=terms.return_policy.grace_days))
-        self._record(
-            events.CouponReturned,
-            request,
-            now,
-            order_id=order_id,
-            redemption_id=self.redemption_id,
-            reason=reason,
-            restored=whole and rule != "keep_used",
-            valid_until=valid_until,
-            returned_minor=returned_minor,
-            lines=parts,
-        )
-        return returned_minor
 
     # --- the steps that these share --------------------------------------------------------------------------
 
@@ -270,61 +224,28 @@ class OrderedCoupon(CouponState):
         else:
             self._record(events.CouponUsed, request, now, **spent)
 
-    def _extend_lock(self, request: Request, now: datetime, ends_at: datetime, hold: events.CouponLocked) -> None:
-        """Counted from the lock itself, so that an order cannot renew it for ever."""
-        ends_at = min(ends_at, (self.held_since or hold.occurred_at) + LONGEST_LOCK)
-        if self.lock_ends_at is not None and ends_at > self.lock_ends_at:
-            named = {"order_id": hold.order_id, "lock_id": hold.lock_id}
+    def _holds_for(self, order: Mapping[str, Any]) -> bool:
+        """Whether the live lock is for just this order, as far as the call says: without a basket it may say less."""
+        said = order if order["channel"] else {name: value for name, value in order.items() if value not in (None, [])}
+        return all(getattr(self.locked, name) == value for name, value in said.items())
+
+    def _not_before(self, ends_at: datetime) -> datetime:
+        """That end or the live lock's, whichever is later, to a day after the order began to hold the coupon at most.
+
+        So no lock is shortened, and an order cannot renew it for ever.
+        """
+        assert self.lock_ends_at is not None
+        assert self.held_since is not None
+        return max(self.lock_ends_at, min(ends_at, self.held_since + LONGEST_LOCK))
+
+    def _extend_lock(self, request: Request, now: datetime, ends_at: datetime) -> None:
+        ends_at = self._not_before(ends_at)
+        if ends_at != self.lock_ends_at:
+            named = {"order_id": self.order_id, "lock_id": self.lock_id}
             self._record(events.CouponLockExtended, request, now, lock_ends_at=ends_at, **named)
 
     def _lock_again(self, request: Request, now: datetime, hold: events.CouponLocked) -> None:
         """A late use follows a lock as any other does, though the end of that lock was written down meanwhile."""
         kept = ("order_id", "lock_id", "order_total_minor", "quote_digest", "holder_id", "discount_minor", "allocation")
-        whole = {name: getattr(hold, name) for name in kept}
+        whole = {name: getattr(hold, name) for name in (*kept, "channel")}
         self._record(events.CouponLocked, request, now, lock_ends_at=now, **whole)
-
-    def _credit(
-        self,
-        request: Request,
-        now: datetime,
-        terms: Terms,
-        order_id: str,
-        reason: str,
-        lines: Sequence[Mapping[str, Any]],
-    ) -> int:
-        """Put what the order spent back on the voucher, or what these lines of it carried, unless the policy keeps it.
-
-        So a voucher is unused again that a later order had emptied and whose return the policy kept. A grace moves
-        the end of a voucher that is still valid. One that has expired keeps its end, whether or not that was written
-        down.
-        """
-        debit, rule = self.debits[order_id], terms.return_policy.rule(reason)
-        emptied = self.redemption_id is not None
-        if emptied and not self.returned_whole():
-            detail = "another order has emptied the voucher since; return that one first"
-            raise ReturnNotAllowed(detail, coupon_id=self.key, order_id=self.used_order_id)
-        undone = self.undone_lines.get(order_id, {})
-        parts = returned_lines(self.key, debit, undone, lines) if lines else []
-        if lines and not parts:
-            return 0
-        left = debit.discount_minor - sum(undone.values())
-        undone_minor = sum(part["discount_minor"] for part in parts) if parts else left
-        credited_minor = 0 if rule == "keep_used" else undone_minor
-        balance_minor = 0 if emptied else self.left_minor(terms) or 0
-        self._record(
-            events.CouponCredited,
-            request,
-            now,
-            order_id=order_id,
-            redemption_id=debit.redemption_id,
-            reason=reason,
-            credited_minor=credited_minor,
-            balance_minor=balance_minor + credited_minor,
-            restored=emptied and credited_minor > 0,
-            lines=parts,
-        )
-        if undone_minor == left and rule == "restore_with_grace" and self.state_at(now) not in ("EXPIRED", "USED"):
-            valid_until = now + timedelta(days=terms.return_policy.grace_days)
-            if valid_until > self.valid_until:
-                self._extend(request, now, valid_until, reason)
-        return credited_minor

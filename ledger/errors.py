@@ -164,7 +164,7 @@ class BudgetConflict(Refusal):
 
 
 class SelfApproval(Refusal):
-    """Who submitted a batch cannot be the second person who approves it."""
+    """Who planned or submitted a batch cannot be the second person who approves it."""
 
 
 # --- rules and codes ---------------------------------------------------------------------------------

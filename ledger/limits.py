@@ -6,6 +6,7 @@ with a space is nobody's id:
 - owner ``" day 2026-11-22"``: coupons of the batch on one day of its zone; with a user id after it, those of the user
 - owner ``" person <key>"``: coupons of the batch that one natural person got, whatever the user ids
 - batch ``" points <merchant>"``, owner the receipt: the points of one receipt are exchanged once, whatever the batch
+- batch ``" order <merchant>"``, owner the order: how often it used coupons, so that two uses at once see each other
 - stock ``" budget <batch>"``: what the batch's coupons may be worth together, in minor units
 """
 
@@ -28,6 +29,7 @@ from ledger.errors import (
 
 _BUDGET = " budget "
 _POINTS = " points "
+_ORDER = " order "
 _DAY = " day "
 _PERSON = " person "
 _DAY_END = len(_DAY) + len("2026-11-22")
@@ -53,6 +55,16 @@ def points_key(merchant_id: str) -> str:
     return f"{_POINTS}{merchant_id}"
 
 
+def uses_key(merchant_id: str, order_id: str) -> tuple[str, str]:
+    """The share under which an order's uses of coupons are counted."""
+    return f"{_ORDER}{merchant_id}", order_id
+
+
+def counts_uses(counted_in: str) -> bool:
+    """Whether a share counts an order's uses: without room, another came between, and the work is decided again."""
+    return counted_in.startswith(_ORDER)
+
+
 def share_refusal(batch_id: str | None, key: tuple[str, str]) -> Refusal:
     """The refusal when the guard of ``Unit.quota`` under this key has no room. ``batch_id`` is the issuing batch."""
     counted_in, owner = key
@@ -71,8 +83,8 @@ def stock_refusal(batch_id: str | None, key: str) -> Refusal:
     return BudgetSpent(batch_id=batch_id) if key.startswith(_BUDGET) else SoldOut(batch_id=batch_id)
 
 
-def supply_refusal(key: str) -> Refusal:
-    """The refusal when ``Unit.supply`` would set less than is already taken."""
+def supply_refusal(key: str, taken: int | None) -> Refusal:
+    """The refusal when ``Unit.supply`` would set less than is already ``taken``."""
     if key.startswith(_BUDGET):
-        return BudgetConflict("coupons worth more than the target are already issued")
-    return QuantityConflict("more coupons are already issued than the target")
+        return BudgetConflict("coupons worth more than the target are already issued", budget_taken_minor=taken)
+    return QuantityConflict("more coupons are already issued than the target", issued=taken)

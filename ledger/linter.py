@@ -1,8 +1,8 @@
 """The linter: terms and plans that are valid, and would lose money by mistake.
 
 Shops set coupons wrongly and lose money: threshold and amount exchanged, a hundred percent, a coupon that stacks on
-anything, a window of last year. What nobody can mean is refused unless the caller accepts the risk in so many words;
-what is often meant is only warned of.
+anything, a window of last year, a scope of nothing. What nobody can mean is refused unless the caller accepts the risk
+in so many words; what is often meant is only warned of.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from ledger.errors import RiskyTerms
 from ledger.terms import Terms
 
 WHOLE_PERMYRIAD = 10_000
+HUGE_MINOR = 1_000_000
+"""A cap from here on, ten thousand of a currency with two decimals, bounds no order that a shopper makes."""
 PRICE_CUTS = ("amount_off", "percent_off", "cash_voucher")
-"""Kinds that take off any order; a fixed price, an exchange or shipping is bounded by what it is."""
-GIFTS = ("gift", "trial")
-"""Kinds that give units away: one is bounded by what it is, many are not."""
+"""Kinds that take off any order; shipping is bounded by what it is."""
+OF_UNITS = ("fixed_price", "gift", "exchange", "trial")
+"""Kinds that work on single units: one is bounded by what it is, many are not."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Finding:
 
 def lint(terms: Terms, plan: BatchPlan | None, now: datetime) -> list[Finding]:
     """What is risky about the terms, and about the plan to issue on them at this moment; refusals first."""
-    found = [*_of_benefit(terms), *_of_stacking(terms, plan)]
+    found = [*_of_benefit(terms), *_of_threshold(terms), *_of_scope(terms), *_of_stacking(terms, plan)]
     if plan is not None:
         found += [*_of_windows(plan, now), *_of_budget(terms, plan)]
     return sorted(found, key=lambda finding: finding.severity)
@@ -54,26 +56,57 @@ def checked(findings: list[Finding], accept_risk: bool) -> list[dict[str, Any]]:
 
 def _of_benefit(terms: Terms) -> Iterator[Finding]:
     benefit = terms.benefit
-    worth = benefit.worth_minor
-    if benefit.kind == "amount_off" and worth is not None and 0 < terms.min_spend_minor <= worth:
-        yield Finding(
-            "discount_above_threshold",
-            "refuse",
-            "min_spend_minor",
-            f"an order of the minimum spend, {terms.min_spend_minor}, is free: {worth} come off",
-        )
-    if benefit.kind == "percent_off" and benefit.max_discount_minor is None:
-        if benefit.percent_permyriad == WHOLE_PERMYRIAD:
+    cap = benefit.max_discount_minor
+    if benefit.percent_permyriad == WHOLE_PERMYRIAD:
+        if cap is None or (cap >= HUGE_MINOR and not terms.min_spend_minor):
             yield Finding(
                 "everything_free",
                 "refuse",
                 "benefit.max_discount_minor",
-                "a hundred percent comes off, and nothing caps it",
+                "a hundred percent comes off, and " + ("nothing caps it" if cap is None else f"{cap} caps nothing"),
             )
-        else:
-            yield _uncapped("a part of any order comes off, however large the order")
+    elif benefit.kind == "percent_off" and cap is None:
+        yield _uncapped("a part of any order comes off, however large the order")
     if benefit.kind == "order_stated" and benefit.max_discount_minor is None:
         yield _uncapped("the order system states the discount, and nothing caps it")
+
+
+def _of_threshold(terms: Terms) -> Iterator[Finding]:
+    """An amount, a voucher, and a hundred percent up to a cap all take off an order whole that is no larger."""
+    benefit = terms.benefit
+    worth = benefit.worth_minor
+    whole = benefit.kind in ("amount_off", "cash_voucher") or benefit.percent_permyriad == WHOLE_PERMYRIAD
+    if whole and worth is not None and 0 < terms.min_spend_minor <= worth:
+        yield Finding(
+            "discount_above_threshold",
+            # What is not spent of such a voucher is not lost, so it may well be worth more than the least order.
+            "warn" if benefit.leaves_balance else "refuse",
+            "min_spend_minor",
+            f"an order of the minimum spend, {terms.min_spend_minor}, is free: {worth} come off",
+        )
+
+
+def _of_scope(terms: Terms) -> Iterator[Finding]:
+    """What is listed and excluded is excluded; where that is so of all, the coupon is for nothing."""
+    scope = terms.scope
+    gone = {
+        name: set(getattr(scope, name)) <= set(getattr(scope, f"excluded_{name}"))
+        for name in ("products", "categories", "shops")
+    }
+    listed_gone = gone["products"] and gone["categories"]
+    given = set(terms.benefit.products)
+    if (scope.products and listed_gone) or (given and given <= set(scope.excluded_products)):
+        yield _never_usable("products")
+    elif scope.categories and listed_gone:
+        yield _never_usable("categories")
+    if scope.shops and gone["shops"]:
+        yield _never_usable("shops")
+
+
+def _never_usable(name: str) -> Finding:
+    return Finding(
+        "never_usable", "refuse", f"scope.excluded_{name}", f"all {name} that the coupon is for are excluded from it"
+    )
 
 
 def _uncapped(message: str) -> Finding:
@@ -82,7 +115,7 @@ def _uncapped(message: str) -> Finding:
 
 def _of_stacking(terms: Terms, plan: BatchPlan | None) -> Iterator[Finding]:
     benefit = terms.benefit
-    cuts = benefit.kind in PRICE_CUTS or (benefit.kind in GIFTS and benefit.most_units > 1)
+    cuts = benefit.kind in PRICE_CUTS or (benefit.kind in OF_UNITS and benefit.most_units > 1)
     if terms.min_spend_minor or not cuts or terms.stacking_mode == "exclusive":
         return
     if plan is None or plan.budget_minor is None:

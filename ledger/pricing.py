@@ -29,6 +29,7 @@ from ledger.errors import (
     CouponVoid,
     ExclusiveConflict,
     InvalidField,
+    NotApplicable,
     OutOfHours,
     OutOfScope,
     Refusal,
@@ -92,7 +93,10 @@ class Quote:
     """Of all chosen coupons, off lines and shipping."""
     shipping_discount_minor: int
     digest: str
-    """SHA-256 over the basket and the chosen coupons with their discounts: equal digests, equal quotes."""
+    """SHA-256 over the basket and the chosen coupons with their discounts: equal digests, equal prices.
+
+    What the order system values is not priced here, so naming such a coupon changes no digest.
+    """
     exact: bool
     """Whether the search was whole: before rounding, no other combination takes off more.
 
@@ -121,8 +125,8 @@ def quote(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
 def price(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
     """The quote for exactly these coupons, used together.
 
-    Raises the refusal of the first, in the order in which they come off, that does not apply or does not stand with
-    another.
+    Raises the refusal of the first, in the order in which they come off, that does not apply, does not stand with
+    another, or would be spent for nothing.
     """
     goods = Goods(basket)
     candidates, refusals = _judged(coupons, goods, now)
@@ -133,6 +137,9 @@ def price(coupons: Sequence[Offered], basket: Basket, now: datetime) -> Quote:
             if other is not each and (each.exclusive or (each.group is not None and each.group == other.group)):
                 raise ExclusiveConflict(coupon_id=each.coupon.coupon_id, with_coupon_id=other.coupon.coupon_id)
     combination = come_off(candidates, goods.amounts)
+    for each, parts in zip(combination.chosen, combination.parts, strict=True):
+        if each.kind != "order_stated" and not any(part for _, part in parts):
+            raise NotApplicable("the others leave the coupon nothing to take off", coupon_id=each.coupon.coupon_id)
     results = [_explained(each, combination) for each in candidates]
     return _quoted(combination, basket, sorted(results, key=lambda result: result.coupon_id), True)
 
@@ -160,7 +167,7 @@ def _turn(coupon: Offered) -> tuple[int, int, str]:
 
 
 def _applied(coupon: Offered, goods: Goods, now: datetime) -> Usable:
-    """The coupon on this basket. Checks in the field's order (features.md U2): time, scope, minimum spend."""
+    """The coupon on this basket. Checks in the field's order (features.md U2): time, scope, minimum spend, worth."""
     _check_state(coupon, now)
     terms, coupon_id = coupon.terms, coupon.coupon_id
     if not terms.usable_at(now):
@@ -187,6 +194,8 @@ def _applied(coupon: Offered, goods: Goods, now: datetime) -> Usable:
             missing_minor=terms.min_spend_minor - eligible,
         )
     made.alone_minor = made.alone(goods.amounts, in_scope)
+    if not made.alone_minor and made.kind != "order_stated":
+        raise NotApplicable("the coupon takes nothing off this basket", coupon_id=coupon_id)
     return made
 
 
@@ -228,6 +237,7 @@ def _quoted(combination: Combination, basket: Basket, results: Sequence[CouponRe
     chosen = tuple(
         _chosen(each, parts, basket) for each, parts in zip(combination.chosen, combination.parts, strict=True)
     )
+    priced = [each for each in chosen if each.discount_minor is not None]
     return Quote(
         results=tuple(results),
         chosen=chosen,
@@ -236,7 +246,7 @@ def _quoted(combination: Combination, basket: Basket, results: Sequence[CouponRe
         shipping_minor=basket.shipping_minor,
         discount_minor=combination.total_minor,
         shipping_discount_minor=sum(each.shipping_discount_minor for each in chosen),
-        digest=hashlib.sha256(orjson.dumps([basket, chosen], option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        digest=hashlib.sha256(orjson.dumps([basket, priced], option=orjson.OPT_SORT_KEYS)).hexdigest(),
         exact=exact,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger.benefit import MONEY_LIMIT_MINOR
+from ledger.discount import spread
 from ledger.errors import BelowMinSpend, InvalidField, NotApplicable, OutOfScope, ReturnNotAllowed
 from ledger.events import (
     CouponLocked,
@@ -48,6 +49,9 @@ class Redemption:
     def under(self, hold: CouponLocked) -> tuple[int, list[dict[str, Any]]]:
         """The discount and its allocation: as said, or as the lock found them where nothing is said.
 
+        A discount that is less than the lock found, said without an allocation, is on the lines in proportion to what
+        the lock found, by largest remainder; lines that get nothing of it are left out.
+
         Raises ``InvalidField`` when neither says a discount, ``NotApplicable`` for a line that carries more than the
         lock found it to carry.
         """
@@ -55,7 +59,9 @@ class Redemption:
         if discount is None:
             raise InvalidField("discount_minor is needed: the lock came without a basket", field="redemptions")
         if not self.allocation:
-            return discount, [dict(part) for part in hold.allocation if discount == hold.discount_minor]
+            parts = spread(discount, [part["discount_minor"] for part in hold.allocation])
+            found = zip(hold.allocation, parts, strict=True)
+            return discount, [{**line, "discount_minor": part} for line, part in found if part]
         if hold.discount_minor is not None:
             self._check_lines(hold)
         return discount, [dict(part) for part in self.allocation]
@@ -98,17 +104,24 @@ def check_total(coupon_id: str, terms: Terms, order_total_minor: int | None, *, 
         )
 
 
-def check_scope(coupon_id: str, terms: Terms, channel: str, allocation: Sequence[Mapping[str, Any]]) -> None:
-    """The channel must be one of the scope's; and so must the products that the allocation names, where it lists any.
+def check_scope(
+    coupon_id: str, terms: Terms, channel: str, allocation: Sequence[Mapping[str, Any]], *, priced: bool
+) -> None:
+    """The channel must be one of the scope's, and the products of which the allocation takes something off may be.
 
-    What else a scope says is judged where the basket is known: by the quote and by the lock.
+    What else a scope says is judged where the basket is known: by the quote and by the lock. Of a coupon that was
+    ``priced`` there, no other line carries anything. One that gives a product away takes nothing off any other,
+    and that product need not be listed in the scope.
     """
     if terms.scope.channels and channel not in terms.scope.channels:
         raise OutOfScope("the coupon is not for this channel", coupon_id=coupon_id, channel=channel)
-    named = {str(part["product_id"]) for part in allocation if part.get("product_id") is not None}
+    if priced:
+        return
+    named = {str(part["product_id"]) for part in allocation if part["discount_minor"] and part.get("product_id")}
     foreign = named.intersection(terms.scope.excluded_products)
-    if terms.scope.products and not terms.scope.categories:
-        foreign |= named.difference(terms.scope.products)
+    listed = terms.benefit.products or (() if terms.scope.categories else terms.scope.products)
+    if listed:
+        foreign |= named.difference(listed)
     if foreign:
         raise OutOfScope("the coupon does not cover a product", coupon_id=coupon_id, product_id=min(foreign))
 

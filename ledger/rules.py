@@ -6,6 +6,7 @@ the amount spent (D13). All rules of a merchant are one stream, so that a decisi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -35,7 +36,9 @@ class RulePlan:
     receiver: Receiver = "user"
     """Who gets the coupon; a referral that rewards both sides is two rules."""
     min_paid_minor: int = 0
-    """Of ``order_paid``: what was paid at least, in the currency of the merchant's orders."""
+    """Of ``order_paid``: what was paid at least, in ``currency``."""
+    currency: str | None = None
+    """Of ``order_paid``: the ISO 4217 code of the orders that count; an amount needs it."""
     tiers: tuple[str, ...] = ()
     """Of ``tier_changed``: the tiers reached that count; all where empty."""
 
@@ -49,6 +52,13 @@ class RulePlan:
         bounded("min_paid_minor", self.min_paid_minor, 0, MONEY_LIMIT_MINOR - 1)
         if self.min_paid_minor and self.trigger != "order_paid":
             raise InvalidField("only a paid order has an amount", field="min_paid_minor")
+        if self.currency is None:
+            if self.min_paid_minor:
+                raise InvalidField("an amount needs its currency", field="currency")
+        elif self.trigger != "order_paid":
+            raise InvalidField("only a paid order has a currency", field="currency")
+        elif not re.fullmatch(r"[A-Z]{3}", self.currency):
+            raise InvalidField("currency is an ISO 4217 code of three capital letters", field="currency")
         check_ids("tiers", self.tiers, WORD_LIMIT)
         if self.tiers and self.trigger != "tier_changed":
             raise InvalidField("only a change of tier has tiers", field="tiers")
@@ -67,6 +77,8 @@ class Occasion:
     tier: str | None = None
     order_id: str | None = None
     paid_minor: int = 0
+    currency: str | None = None
+    """In which it was paid, where that is known."""
     at: datetime | None = None
     """When it happened, where history is imported; otherwise it happens now."""
 
@@ -124,6 +136,7 @@ def _matches(rule: RuleCreated, occasion: Occasion) -> bool:
     return (
         rule.trigger == occasion.trigger
         and occasion.paid_minor >= rule.min_paid_minor
+        and rule.currency in (None, occasion.currency)
         and (not rule.tiers or occasion.tier in rule.tiers)
         # A rule has no say in what happened before there was one, so importing a past issues nothing anew.
         and (occasion.at is None or occasion.at >= rule.occurred_at)

@@ -89,11 +89,13 @@ class Snapshot:
     """What the batches asked about may still issue, and the version of their streams."""
     quota: dict[tuple[str, str], int]
     """What users asked about got of a batch, by batch and user id."""
+    orders: dict[tuple[str, str], list[str]]
+    """The coupons, as streams, that orders asked about ever locked, by merchant and order id."""
 
     @classmethod
     def of_nothing(cls, now: datetime) -> Snapshot:
         """What is seen without reading."""
-        return cls(now, {}, {}, {}, {})
+        return cls(now, {}, {}, {}, {}, {})
 
 
 class Store:
@@ -169,32 +171,37 @@ class Store:
         connection: psycopg.Connection[Any] | None = None,
         *,
         shares: Collection[tuple[str, str]] = (),
+        orders: Collection[tuple[str, str]] = (),
     ) -> Snapshot:
         """Whole streams, earlier answers to requests (merchant, request id), and the clock, in one round trip.
 
-        ``shares`` asks for the stock of batches and the quota of users: (batch id, user id).
+        ``shares`` asks for the stock of batches and the quota of users: (batch id, user id). ``orders`` (merchant id,
+        order id) asks for the streams of all coupons that they ever locked too.
         """
         if connection is None:
             try:
-                return self.retrying(lambda pooled: self.load(streams, requests, pooled, shares=shares))
+                return self.retrying(lambda pooled: self.load(streams, requests, pooled, shares=shares, orders=orders))
             except OutcomeUnknown:
                 raise Unavailable("the connection was lost while reading") from None
         asked = {
             "streams": streams,
             "requests": [{"merchant_id": merchant_id, "request_id": id} for merchant_id, id in requests],
             "shares": [{"batch_id": batch_id, "user_id": user_id} for batch_id, user_id in shares],
+            "orders": [{"merchant_id": merchant_id, "order_id": id} for merchant_id, id in orders],
         }
         cursor = connection.cursor(row_factory=tuple_row, binary=True)
         # As one JSON text: psycopg takes several times as long to write an array.
         clock, *rows = cursor.execute(_LOAD, {"asked": orjson.dumps(asked).decode()}, prepare=True)
         now = clock[-1].astimezone(UTC)
         self._clock = (time.monotonic(), now)
-        snapshot = Snapshot(now, {stream: [] for stream in streams}, {}, {}, {})
+        snapshot = Snapshot(now, {stream: [] for stream in streams}, {}, {}, {}, {})
         for kind, id, number, text, state, _ in rows:
             if kind == "event":
-                snapshot.streams[id].append(self.mapper.decode(id, number, text, state))
+                snapshot.streams.setdefault(id, []).append(self.mapper.decode(id, number, text, state))
             elif kind == "stock":
                 snapshot.stock[id] = (number, int(text))
+            elif kind == "order":
+                snapshot.orders.setdefault((id, text), []).append(state.decode())
             elif kind == "quota":
                 snapshot.quota[id, text] = number
             else:
@@ -240,9 +247,17 @@ select originator_id, originator_version, topic, state, notification_id, recorde
   from events where originator_id = %s order by originator_version
 """
 
-# The clock, what batches have left (and their version) and users have got, earlier answers, then events in the order of
-# their streams. Each look-up is lateral, so that a plan made while a table was small never reads the whole of it.
+# The clock, what batches have left (and their version) and users have got, earlier answers, coupons of orders, then
+# events in the order of their streams. Each look-up is lateral, so that a plan made while a table was small never reads
+# the whole of it.
 _LOAD = """
+with locked as materialized (
+    select distinct q.merchant_id, q.order_id, e.originator_id
+      from jsonb_to_recordset(%(asked)s::jsonb->'orders') as q (merchant_id text, order_id text)
+     cross join lateral (select originator_id from events
+                          where topic = 'coupon.locked'
+                            and order_of_lock(state) = q.merchant_id || E'\\n' || q.order_id) e
+)
 select 'clock', '', 0::bigint, '', null::bytea, clock_timestamp()
 union all
 select 'stock', batch_id, quantity - issued, v.version::text, null, null
@@ -261,8 +276,11 @@ select 'answer', q.merchant_id, r.position, q.request_id, convert_to(r.body_hash
  cross join lateral (select * from requests r
                       where r.merchant_id = q.merchant_id and r.request_id = q.request_id limit 1) r
 union all
+select 'order', merchant_id, 0, order_id, convert_to(originator_id, 'utf8'), null from locked
+union all
 (select 'event', originator_id, originator_version, topic, state, null
-   from events where originator_id = any(array(select jsonb_array_elements_text(%(asked)s::jsonb->'streams')))
+   from events where originator_id = any(array(select jsonb_array_elements_text(%(asked)s::jsonb->'streams')
+                                 union select originator_id from locked))
   order by originator_id, originator_version)
 """
 

@@ -1,4 +1,5 @@
-"""The terms of an offer, as data: benefit, threshold, scope, hours, stacking, funders, return policy.
+"""The terms of an offer, as data: benefit, threshold, scope, hours, stacking, funders, return policy,
+reminders.
 
 They are value objects, written whole into ``template.created`` and pinned by each coupon through the template's
 version. Money is integer minor units, shares are permyriad (1/10,000).
@@ -14,6 +15,7 @@ from typing import Any, Literal, get_args
 from ledger.benefit import MONEY_LIMIT_MINOR, Benefit, bounded, bounded_if_given
 from ledger.calendar import zone
 from ledger.errors import InvalidField
+from ledger.reminders import Reminders
 from ledger.scope import WORD_LIMIT, Scope, UseHours
 
 LOCK_TTL_LIMIT_SECONDS = 86_400
@@ -71,7 +73,7 @@ class Terms:
     use_hours: tuple[UseHours, ...] = ()
     """When it may be used; always, where empty."""
     time_zone: str = "UTC"
-    """The merchant's IANA zone, whose clock ``use_hours`` are on."""
+    """The merchant's IANA zone, whose clock ``use_hours`` and ``reminders`` are on."""
     stacking_mode: StackingMode = "exclusive"
     """``exclusive``: alone; ``group``: with others, but with one of its ``stacking_group`` only; ``stackable``."""
     stacking_group: str | None = None
@@ -93,6 +95,8 @@ class Terms:
     """Points that a user pays for one (features.md S10); each claim then names the receipt of the points."""
     merchant_share_permyriad: int = 10_000
     """The part of each discount that the merchant funds; the platform funds the rest."""
+    reminders: Reminders = field(default_factory=Reminders)
+    """When the owner is told that the coupon ends."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Z]{3}", self.currency):
@@ -151,6 +155,7 @@ class Terms:
                     "scope": Scope(**{name: _listed(ids) for name, ids in scope.items()}),
                     "use_hours": tuple(UseHours.from_payload(hours) for hours in _listed(values.get("use_hours", ()))),
                     "return_policy": ReturnPolicy(**(values.get("return_policy") or {})),
+                    "reminders": Reminders.from_payload(values.get("reminders") or {}),
                 }
             )
         except (AttributeError, KeyError, TypeError) as error:

@@ -1,9 +1,10 @@
 """The code that a shopper shows at a till: which coupon, and a proof that the shop's app made it just now.
 
-It changes every 30 seconds as in RFC 6238 (TOTP), with a secret of each coupon that is derived from a server key. The
-static code never changes; it is longer, for paper and for phones without a connection. Both begin with the coupon's
-id as far as it fits, so the till needs no table of codes: the log finds the few coupons whose ids begin so, and the
-proof says which.
+It changes every 30 seconds as in RFC 6238 (TOTP), with a secret of each coupon and user that is derived from a server
+key. The static code never changes; it is longer, for paper and for phones without a connection. Both begin with the
+coupon's id as far as it fits, so the till needs no table of codes: the log finds the few coupons whose ids begin so,
+and the proof says which, and for whom it was shown. So a user's codes end with the right to use the coupon: when its
+owner gives it away, or a friend is no longer among those with whom it is shared.
 """
 
 from __future__ import annotations
@@ -51,16 +52,16 @@ class Shown:
         return len(self.code) == STATIC_LENGTH
 
 
-def till_code(keys: CodeKeys, merchant_id: str, coupon_id: str, now: datetime) -> TillCode:
-    """The coupon's code at this moment."""
+def till_code(keys: CodeKeys, merchant_id: str, coupon_id: str, user_id: str, now: datetime) -> TillCode:
+    """The user's code of the coupon at this moment."""
     window = _window(now)
-    secret = _secrets(keys, merchant_id, coupon_id)[0]
+    secret = _secrets(keys, merchant_id, coupon_id, user_id)[0]
     return TillCode(_changing(secret, coupon_id, window), _begin(window + 1))
 
 
-def static_code(keys: CodeKeys, merchant_id: str, coupon_id: str) -> str:
-    """The coupon's code that never changes, in normal form."""
-    return _static(_secrets(keys, merchant_id, coupon_id)[0], coupon_id)
+def static_code(keys: CodeKeys, merchant_id: str, coupon_id: str, user_id: str) -> str:
+    """The user's code of the coupon that never changes, in normal form."""
+    return _static(_secrets(keys, merchant_id, coupon_id, user_id)[0], coupon_id)
 
 
 def read(text: str) -> Shown | None:
@@ -72,15 +73,17 @@ def read(text: str) -> Shown | None:
     return Shown(text, f"{handle:0{HANDLE_DIGITS}x}") if handle < 16**HANDLE_DIGITS else None
 
 
-def is_genuine(keys: CodeKeys, merchant_id: str, coupon_id: str, code: str) -> bool:
-    """Whether this is the coupon's static code."""
-    made = (_static(secret, coupon_id) for secret in _secrets(keys, merchant_id, coupon_id))
+def is_genuine(keys: CodeKeys, merchant_id: str, coupon_id: str, user_id: str, code: str) -> bool:
+    """Whether this is the user's static code of the coupon."""
+    made = (_static(secret, coupon_id) for secret in _secrets(keys, merchant_id, coupon_id, user_id))
     return any(hmac.compare_digest(code, each) for each in made)
 
 
-def shown_since(keys: CodeKeys, merchant_id: str, coupon_id: str, code: str, now: datetime) -> datetime | None:
-    """When the window of this code began, or ``None`` where it is none of the coupon's codes of this minute."""
-    secrets = _secrets(keys, merchant_id, coupon_id)
+def shown_since(
+    keys: CodeKeys, merchant_id: str, coupon_id: str, user_id: str, code: str, now: datetime
+) -> datetime | None:
+    """When the window of this code began, or ``None`` where it is none of the user's of the coupon and this minute."""
+    secrets = _secrets(keys, merchant_id, coupon_id, user_id)
     for window in _fresh(now):
         if any(hmac.compare_digest(code, _changing(secret, coupon_id, window)) for secret in secrets):
             return _begin(window)
@@ -101,8 +104,8 @@ def has_handle(coupon_id: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{26}", coupon_id) is not None
 
 
-def _secrets(keys: CodeKeys, merchant_id: str, coupon_id: str) -> list[bytes]:
-    return keys.derived("till", merchant_id, coupon_id)
+def _secrets(keys: CodeKeys, merchant_id: str, coupon_id: str, user_id: str) -> list[bytes]:
+    return keys.derived("till", merchant_id, coupon_id, user_id)
 
 
 def _changing(secret: bytes, coupon_id: str, window: int) -> str:

@@ -19,7 +19,7 @@ from ledger.code_jobs import check_keys
 from ledger.codes import CodeKeys, mistyped, normal
 from ledger.commit import Unit
 from ledger.coupon import Coupon
-from ledger.errors import CodeNotFound, RedemptionCodeInvalid, Refusal, TooManyMisses
+from ledger.errors import CodeNotFound, NotOwner, RedemptionCodeInvalid, Refusal, TooManyMisses
 from ledger.events import CouponDebited, CouponUsed
 from ledger.request import Request
 from ledger.use_cases.checks import check_id
@@ -39,21 +39,22 @@ def exchange(
     typed: str,
     user_id: str,
     *,
-    address: str,
+    address: str | None = None,
     facts: Facts = NO_FACTS,
     to_staff: bool = False,
 ) -> Receipt:
     """Exchange a redemption code for a coupon. Answers the coupon.
 
     Raises ``CodeNotFound`` for a code that is unknown, revoked, another merchant's or used by another user, alike;
-    ``CodeUsed`` to the user who exchanged it (and ``to_staff``); ``TooManyMisses`` when the user or the address had
-    too many codes not found; and what a claim raises.
+    ``CodeUsed`` to the user who exchanged it (and ``to_staff``); ``TooManyMisses`` when the user, or the address from
+    which this merchant's shoppers ask, had too many codes not found; and what a claim raises.
     """
     check_keys(keys)
     check_id("user_id", user_id)
     text = normal(typed)
-    whos = [_who(keys, "user", request.merchant_id, request.actor, user_id), _who(keys, "address", address)]
-    limits = list(zip(whos, (code_store.USER_MISSES, code_store.ADDRESS_MISSES), strict=True))
+    limits = [(_who(keys, "user", request.merchant_id, request.actor, user_id), code_store.USER_MISSES)]
+    if address is not None:
+        limits.append((_who(keys, "address", request.merchant_id, address), code_store.ADDRESS_MISSES))
     with ledger.store.connection() as connection:
         blocked = code_store.blocked_until(connection, limits)
         found = code_store.look_up(connection, request.merchant_id, keys.hashes(request.merchant_id, text))
@@ -66,7 +67,7 @@ def exchange(
         return ledger.do(redeem_code(request, found, user_id, facts=facts, to_staff=to_staff))
     except CodeNotFound:
         with ledger.store.connection() as connection:
-            code_store.count_miss(connection, whos)
+            code_store.count_miss(connection, [who for who, _ in limits])
         raise
 
 
@@ -86,7 +87,9 @@ def use_at_till(
 ) -> Receipt:
     """Use the coupon whose code a shopper showed, on an order of the shop. Answers the redemption.
 
-    Raises ``RedemptionCodeInvalid`` for a code that is wrong, no longer fresh, or was the proof of a use before;
+    It is used by the user for whom the code was shown: its owner, or a friend with whom it is shared. A ``coupon_id``
+    or ``user_id`` that the till knows must be those of the code. Raises ``RedemptionCodeInvalid`` for a code that is
+    wrong, no longer fresh, of a user who may not use the coupon any more, or was the proof of a use before;
     ``TooManyMisses`` when that was said too often of one coupon; and what ``redeem`` raises.
     """
     check_keys(keys)
@@ -106,20 +109,25 @@ def use_at_till(
             continue
         if not till.has_handle(coupon.key):
             continue
-        since = _shown_since(keys, coupon, shown, snapshot.now)
-        if since is None:
+        proved = _proved(keys, coupon, shown, user_id, snapshot.now)
+        if proved is None:
             continue
+        holder_id, since = proved
         work = redeem(
             request,
             order_id,
             coupon_id=coupon.key,
             discount_minor=discount_minor,
-            user_id=user_id,
+            user_id=holder_id,
             allocation=allocation,
             order_total_minor=order_total_minor,
             basket=basket,
         )
-        return ledger.do(work if shown.is_static else _once(work, stream, since))
+        try:
+            return ledger.do(work if shown.is_static else _once(work, stream, since))
+        except NotOwner:
+            # It was given away, or the sharing ended, since it was looked up.
+            raise RedemptionCodeInvalid from None
     try:
         return ledger.do(_refusing(request, RedemptionCodeInvalid()))
     except RedemptionCodeInvalid:
@@ -128,10 +136,19 @@ def use_at_till(
         raise
 
 
-def _shown_since(keys: CodeKeys, coupon: Coupon, shown: till.Shown, now: datetime) -> datetime | None:
-    if not shown.is_static:
-        return till.shown_since(keys, coupon.merchant_id, coupon.key, shown.code, now)
-    return now if till.is_genuine(keys, coupon.merchant_id, coupon.key, shown.code) else None
+def _proved(
+    keys: CodeKeys, coupon: Coupon, shown: till.Shown, user_id: str | None, now: datetime
+) -> tuple[str, datetime] | None:
+    """For which user of the coupon the code was shown, and since when; ``None`` where it is nobody's."""
+    for holder_id in (coupon.user_id, *coupon.shared_with):
+        if user_id not in (None, holder_id):
+            continue
+        whose = (keys, coupon.merchant_id, coupon.key, holder_id, shown.code)
+        if shown.is_static and till.is_genuine(*whose):
+            return holder_id, now
+        if not shown.is_static and (since := till.shown_since(*whose, now)) is not None:
+            return holder_id, since
+    return None
 
 
 def _once(work: Work, stream: str, since: datetime) -> Work:

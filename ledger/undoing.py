@@ -28,18 +28,24 @@ LOOK = 5_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """Which of a batch's coupons: all, or those that were asked for under one request id, or under any that begins so.
+    """Which of a batch's coupons: all, or those that were asked for under one request id, or under any that begins so,
+    or those for which codes of one set were exchanged.
 
-    Raises ``InvalidField`` where both are given.
+    Raises ``InvalidField`` where more than one is given.
     """
 
     by: str | None = None
     by_prefix: str | None = None
     """A message's request id is its source, a space and its id, so one source's begin alike, and so may one job's."""
 
+    codes_id: str | None = None
+    """The set: each code is exchanged under a request id of its own."""
+
     def __post_init__(self) -> None:
         if self.by is not None and self.by_prefix is not None:
             raise InvalidField("one request id or one prefix of them", field="issued_by_prefix")
+        if self.codes_id is not None and (self.by is not None or self.by_prefix is not None):
+            raise InvalidField("one set of codes, or request ids", field="codes_id")
 
 
 def void_issued(
@@ -89,7 +95,8 @@ _PAGE = """
 select stream,
        payload->>'batch_id' = %(batch_id)s
        and (%(by)s::text is null or payload->>'request_id' = %(by)s)
-       and (%(by_prefix)s::text is null or starts_with(payload->>'request_id', %(by_prefix)s)) as wanted
+       and (%(by_prefix)s::text is null or starts_with(payload->>'request_id', %(by_prefix)s))
+       and (%(codes_id)s::text is null or payload->'facts'->>'codes_id' = %(codes_id)s) as wanted
   from event_log
  where stream > %(after)s and stream < %(beginning)s || 'g'  -- after every hexadecimal digit
    and version = 1
@@ -107,6 +114,7 @@ def page(connection: Connection, batch_id: str, issued: Issued, after: str | Non
         "batch_id": batch_id,
         "by": issued.by,
         "by_prefix": issued.by_prefix,
+        "codes_id": issued.codes_id,
         "after": beginning if after is None else f"coupon-{after}",
         "beginning": beginning,
     }

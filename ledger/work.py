@@ -31,6 +31,13 @@ class Work:
     """The batch whose coupons it issues. Their streams are new, so nothing is read first: the commit finds out."""
     issues_to: Sequence[str] = ()
     """The users who get them."""
+    order_id: str | None = None
+    """The order whose coupons it looks at, beside those whose streams it writes."""
+
+    @property
+    def order(self) -> tuple[str, str] | None:
+        """That order, by merchant and id."""
+        return None if self.order_id is None else (self.request.merchant_id, self.order_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,10 @@ class Loaded:
     streams: Mapping[str, Sequence[Event]]
     cached_batch: Callable[[str], Batch]
     cached_terms: Callable[[str, int], Terms]
+    order_streams: Sequence[str] = ()
+    """Coupons that the work's order ever locked; they are among ``streams``."""
+    order_uses: int = 0
+    """How often the work's order used a coupon before."""
     from_cache: set[str] = field(default_factory=set)
     """Batches that were looked at without reading them again."""
 

@@ -182,10 +182,10 @@ class ProjectionStatus:
 
 def coupon(connection: Connection, merchant_id: str, coupon_id: str, now: datetime) -> CouponRow:
     """One coupon. Raises ``CouponNotFound``, for another merchant's too."""
-    rows = _rows(connection, CouponRow, "coupon", merchant_id=merchant_id, coupon_id=coupon_id, now=now)
-    if not rows:
+    found = rows(connection, CouponRow, "coupon", merchant_id=merchant_id, coupon_id=coupon_id, now=now)
+    if not found:
         raise CouponNotFound(id=coupon_id)
-    return rows[0]
+    return found[0]
 
 
 def wallet(
@@ -204,10 +204,10 @@ def wallet(
     Pages neither repeat nor miss a coupon that stays what it is; one whose state or end of validity changes between
     two pages may move. Raises ``InvalidField``.
     """
-    _check_limit(limit, WALLET_LIMIT)
+    check_limit(limit, WALLET_LIMIT)
     if not set(states) <= set(STATES):
         raise InvalidField(f"states are among {', '.join(STATES)}", field="states")
-    rows = _rows(
+    found = rows(
         connection,
         WalletRow,
         "wallet",
@@ -219,8 +219,8 @@ def wallet(
         after_coupon_id=after[1],
         limit=limit + 1,
     )
-    page = rows[:limit]
-    more = len(rows) > limit
+    page = found[:limit]
+    more = len(found) > limit
     return WalletPage(coupons=page, next=(page[-1].valid_until, page[-1].coupon_id) if more else None)
 
 
@@ -229,24 +229,24 @@ def balance(connection: Connection, merchant_id: str, batch_id: str, now: dateti
 
     Needs coupon status and batch balance at one position, which they are while neither is FAULTED.
     """
-    rows = _rows(connection, BalanceRow, "balance", merchant_id=merchant_id, batch_id=batch_id, now=now)
-    if not rows:
+    found = rows(connection, BalanceRow, "balance", merchant_id=merchant_id, batch_id=batch_id, now=now)
+    if not found:
         raise BatchNotFound(id=batch_id)
-    return rows[0]
+    return found[0]
 
 
 def balances(connection: Connection, merchant_id: str, *, after: str = "", limit: int = PAGE_LIMIT) -> list[BalanceRow]:
     """A merchant's batches by id, with states as stored: the clock is not asked, so ``pending`` is 0."""
-    _check_limit(limit, PAGE_LIMIT)
-    return _rows(connection, BalanceRow, "balances", merchant_id=merchant_id, after=after, limit=limit)
+    check_limit(limit, PAGE_LIMIT)
+    return rows(connection, BalanceRow, "balances", merchant_id=merchant_id, after=after, limit=limit)
 
 
 def due(
     connection: Connection, now: datetime, *, after: tuple[datetime, str] = START, limit: int = PAGE_LIMIT
 ) -> list[DueCoupon]:
     """Coupons stored as UNUSED whose validity is over, of all merchants, by (valid_until, coupon_id)."""
-    _check_limit(limit, PAGE_LIMIT)
-    return _rows(
+    check_limit(limit, PAGE_LIMIT)
+    return rows(
         connection, DueCoupon, "due", now=now, after_valid_until=after[0], after_coupon_id=after[1], limit=limit
     )
 
@@ -255,8 +255,8 @@ def ended_locks(
     connection: Connection, now: datetime, *, after: tuple[datetime, str] = START, limit: int = PAGE_LIMIT
 ) -> list[EndedLock]:
     """Coupons stored as LOCKED whose lock is over, of all merchants, by (lock_ends_at, coupon_id)."""
-    _check_limit(limit, PAGE_LIMIT)
-    return _rows(
+    check_limit(limit, PAGE_LIMIT)
+    return rows(
         connection,
         EndedLock,
         "ended_locks",
@@ -269,13 +269,15 @@ def ended_locks(
 
 def status(connection: Connection) -> list[ProjectionStatus]:
     """Where every projection stands."""
-    return _rows(connection, ProjectionStatus, "status")
+    return rows(connection, ProjectionStatus, "status")
 
 
-def _rows(connection: Connection, kind: type[RowT], name: str, **parameters: Any) -> list[RowT]:
+def rows(connection: Connection, kind: type[RowT], name: str, **parameters: Any) -> list[RowT]:
+    """What a statement of ``queries.sql`` finds."""
     return connection.cursor(row_factory=class_row(kind)).execute(STATEMENTS[name], parameters).fetchall()
 
 
-def _check_limit(limit: int, most: int) -> None:
+def check_limit(limit: int, most: int) -> None:
+    """Raise ``InvalidField`` unless a page of so many rows may be asked for."""
     if not 1 <= limit <= most:
         raise InvalidField(f"limit is from 1 to {most}", field="limit")

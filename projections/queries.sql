@@ -71,6 +71,34 @@ select batch_id, merchant_id, template_id, template_version, campaign, name, sta
  order by batch_id
  limit %(limit)s
 
+-- name: templates
+-- A merchant's templates as their newest versions name them, from the log: streams lie together by category.
+select substr(first.originator_id, 10) as template_id, last.version, last.payload->>'name' as name,
+       first.occurred_at as created_at, (last.payload->>'occurred_at')::timestamptz as revised_at
+  from (select originator_id, (convert_from(state, 'utf8')::jsonb->>'occurred_at')::timestamptz as occurred_at
+          from events
+         where originator_id > 'template-' || %(after)s and originator_id < 'template-g'  -- after every hexadecimal digit
+           and originator_version = 1
+           and convert_from(state, 'utf8')::jsonb->>'merchant_id' = %(merchant_id)s
+         order by originator_id
+         limit %(limit)s) first
+ cross join lateral (
+       select version, payload from event_log
+        where stream = first.originator_id order by version desc limit 1) last
+ order by first.originator_id
+
+-- name: batches
+-- A merchant's batches in some states at an instant, or in any, after an id.
+select *
+  from (select batch_id, template_id, template_version, campaign, name,
+               case when state in ('RUNNING', 'PAUSED') and %(now)s >= claim_until then 'ENDED' else state end as state,
+               quantity, budget_minor, issued, claim_from, claim_until, created_at
+          from batch_balance
+         where merchant_id = %(merchant_id)s and batch_id > %(after)s) as b
+ where %(batch_states)s::text[] is null or state = any(%(batch_states)s)
+ order by batch_id
+ limit %(limit)s
+
 -- name: due
 -- Coupons whose validity is over and not yet written down, oldest first, after a cursor.
 select valid_until, coupon_id, version, merchant_id, batch_id, user_id

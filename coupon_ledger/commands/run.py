@@ -7,15 +7,25 @@ from pathlib import Path
 
 import click
 
-from consumers import expiry
+from consumers import alerts, expiry, publisher, reminder_scanner
+from consumers import deliver as delivering
+from consumers.job_sender import JobSender
 from consumers.topics import ensure_topics
-from consumers.worker import calm_the_collector, run_issuance, run_members, run_orders, stop_on_signals
+from consumers.worker import (
+    calm_the_collector,
+    run_issuance,
+    run_members,
+    run_orders,
+    run_reminders,
+    stop_on_signals,
+)
 from coupon_ledger.serve import Server
 from coupon_ledger.servers import open_ledger, prepare, servers
 from coupon_ledger.service import service
 from coupon_ledger.settings import Settings
 from ledger.database import PROJECTOR_ROLE
 from ledger.errors import Unavailable
+from ledger.store import Store
 from projections.readiness import readiness
 from projections.runner import Runner
 
@@ -53,7 +63,7 @@ def serve(settings: Settings) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["issuance", "orders", "members"]))
+@click.argument("what", type=click.Choice(["issuance", "orders", "members", "reminders"]))
 @click.option(
     "--business-time",
     type=click.Choice(["live", "message"]),
@@ -61,17 +71,19 @@ def serve(settings: Settings) -> None:
 )
 @click.pass_obj
 def consume(settings: Settings, what: str, business_time: str | None) -> None:
-    """Consume a Kafka topic: issuance, orders or members."""
+    """Consume a Kafka topic: issuance, orders, members, or reminders that are due."""
     _log_to_stderr()
     stop = stop_on_signals()
-    run = {"issuance": run_issuance, "orders": run_orders, "members": run_members}[what]
+    runs = {"issuance": run_issuance, "orders": run_orders, "members": run_members, "reminders": run_reminders}
     with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
-        run(
+        runs[what](
             ledger,
             resolved.bootstrap_servers,
             stop,
             prefix=resolved.topic_prefix,
             business_time=business_time or resolved.business_time,
+            wait_seconds=resolved.message_wait_seconds,
+            consumer=resolved.consumer_session(),
         )
 
 
@@ -99,6 +111,60 @@ def expire(settings: Settings, follow: bool) -> None:
             expiry.run(ledger, stop)
         else:
             click.echo(f"{expiry.sweep(ledger)} written down")
+
+
+@click.command()
+@click.pass_obj
+def deliver(settings: Settings) -> None:
+    """Send webhooks and e-mails that are due, and follow the log for those that merchants want."""
+    _log_to_stderr()
+    stop = stop_on_signals()
+    with servers(settings) as resolved, open_ledger(resolved) as ledger:
+        delivering.run(ledger.store, resolved.sender(), stop)
+
+
+@click.command()
+@click.pass_obj
+def publish(settings: Settings) -> None:
+    """Publish every event of the log on Kafka; of several processes one works."""
+    _log_to_stderr()
+    stop = stop_on_signals()
+    calm_the_collector()
+    with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
+        publisher.run(ledger.store, resolved.bootstrap_servers, stop, prefix=resolved.topic_prefix)
+
+
+@click.command()
+@click.pass_obj
+def remind(settings: Settings) -> None:
+    """Send reminders that are due to Kafka; of several processes one works."""
+    _log_to_stderr()
+    stop = stop_on_signals()
+    with servers(settings, kafka=True) as resolved:
+        store = Store(resolved.database(PROJECTOR_ROLE), pool_size=1)
+        reminder_scanner.run(store, resolved.bootstrap_servers, stop, prefix=resolved.topic_prefix)
+        store.close()
+
+
+@click.command()
+@click.pass_obj
+def alert(settings: Settings) -> None:
+    """Tell of thresholds that batches crossed, on Kafka and on channels; of several processes one works."""
+    _log_to_stderr()
+    stop = stop_on_signals()
+    with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
+        alerts.run(ledger.store, resolved.bootstrap_servers, stop, prefix=resolved.topic_prefix)
+
+
+@click.command("run")
+@click.pass_obj
+def work_on_jobs(settings: Settings) -> None:
+    """Send the rows of jobs to Kafka, finish jobs and undo them; any number of processes share the work."""
+    _log_to_stderr()
+    stop = stop_on_signals()
+    calm_the_collector()
+    with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
+        JobSender(ledger, resolved.bootstrap_servers, prefix=resolved.topic_prefix).run(stop)
 
 
 @click.command()

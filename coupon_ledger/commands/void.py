@@ -26,10 +26,13 @@ STEPS = 16**6
 @click.option("--reason", required=True, help="Why; it is recorded with each coupon.")
 @click.option("--job", help="Only what was issued under this request id (idempotency key).")
 @click.option("--job-prefix", help="Only what was issued under request ids that begin so: '<source> ' for messages.")
+@click.option("--codes", "codes_id", help="Only those for which codes of this set were exchanged.")
 @click.pass_obj
-def void(settings: Settings, batch_id: str, reason: str, job: str | None, job_prefix: str | None) -> None:
+def void(
+    settings: Settings, batch_id: str, reason: str, job: str | None, job_prefix: str | None, codes_id: str | None
+) -> None:
     """Void a batch's unused coupons, and count those that were not. If it is cut off, run it again."""
-    issued = Issued(by=job, by_prefix=job_prefix)
+    issued = Issued(by=job, by_prefix=job_prefix, codes_id=codes_id)
     console, run = Console(stderr=True), uuid.uuid4().hex
     columns = (TextColumn("looked at"), BarColumn(40), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     counts: Counter[str] = Counter(voided=0)

@@ -41,6 +41,8 @@ from ledger.events.coupons import (
     CouponUsed,
     CouponVoided,
 )
+from ledger.events.jobs import JobFinished, JobStarted, JobUndone, JobUndoStarted
+from ledger.events.reminders import ReminderCancelled, ReminderRequested
 from ledger.events.rules import RuleCreated, RuleStopped
 from ledger.events.templates import TemplateCreated, TemplateRevised
 
@@ -75,7 +77,13 @@ __all__ = [
     "CouponUsed",
     "CouponVoided",
     "Event",
+    "JobFinished",
+    "JobStarted",
+    "JobUndoStarted",
+    "JobUndone",
     "Recorded",
+    "ReminderCancelled",
+    "ReminderRequested",
     "RuleCreated",
     "RuleStopped",
     "TemplateCreated",

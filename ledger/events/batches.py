@@ -17,7 +17,7 @@ class BatchCreated(Event, topic="batch.created"):
     ``valid_for_seconds``, or the part of the second that lies within the first where both are given.
     """
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     template_id: str
     template_version: int
@@ -45,6 +45,8 @@ class BatchCreated(Event, topic="batch.created"):
     """``Audience.to_payload()``: who may get one."""
     needs_approval: bool
     """Whether a second person must approve it before it starts."""
+    alerts: dict[str, Any]
+    """``Alerts.to_payload()``: thresholds whose crossing is told."""
 
     def apply(self, aggregate: Any) -> None:
         aggregate.merchant_id = self.merchant_id
@@ -63,6 +65,11 @@ class BatchCreated(Event, topic="batch.created"):
             "audience": {},
             "needs_approval": False,
         }
+
+    @staticmethod
+    def upcast_v2_v3(payload: dict[str, Any]) -> None:
+        """Version 3 knows alerts; batches of version 2 had none."""
+        payload["alerts"] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ class BatchApproved(Event, topic="batch.approved"):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRejected(Event, topic="batch.rejected"):
-    """A second person sent the plan back."""
+    """The plan was sent back to be a draft: by a second person, or because what was approved was raised."""
 
     reason: str
 

@@ -54,7 +54,7 @@ class CouponIssued(CouponEvent, topic="coupon.issued"):
 class CouponLocked(CouponEvent, topic="coupon.locked"):
     """An order holds the coupon until ``lock_ends_at``, when the hold ends whether or not anybody writes it down."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     order_id: str
     lock_id: str
@@ -69,11 +69,18 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
     """What the ledger itself found it to be worth, where the lock came with a basket."""
     allocation: list[dict[str, Any]]
     """That discount by line, as in ``coupon.used``."""
+    channel: str | None
+    """How the basket is bought, ``online`` or ``in_store``, where the lock came with one."""
 
     @staticmethod
     def upcast_v1_v2(payload: dict[str, Any]) -> None:
         """Version 1 knew no sharing and no baskets."""
         payload |= {"holder_id": payload["user_id"], "discount_minor": None, "allocation": []}
+
+    @staticmethod
+    def upcast_v2_v3(payload: dict[str, Any]) -> None:
+        """Version 2 judged the channel of a basket and did not keep it."""
+        payload["channel"] = None
 
     def apply(self, aggregate: Any) -> None:
         aggregate.order_id = self.order_id
@@ -153,6 +160,8 @@ class CouponUsed(CouponSpent, topic="coupon.used"):
         aggregate.discount_minor = self.discount_minor
         aggregate.used = self
         aggregate.returned_lines = {}
+        aggregate.returned_by_reason = {}
+        aggregate.returned_orders.discard(self.order_id)
         aggregate.order_id = aggregate.lock_id = aggregate.lock_ends_at = None
 
 
@@ -166,6 +175,7 @@ class CouponDebited(CouponSpent, topic="coupon.debited"):
     def apply(self, aggregate: Any) -> None:
         aggregate.debits[self.order_id] = self
         aggregate.balance_minor = self.balance_minor
+        aggregate.returned_orders.discard(self.order_id)
         aggregate.order_id = aggregate.lock_id = aggregate.lock_ends_at = None
 
 
@@ -181,7 +191,8 @@ class CouponCredited(CouponEvent, topic="coupon.credited"):
     balance_minor: int
     """What is on it now."""
     restored: bool
-    """Whether that made a voucher unused again which a later order, returned without its part, had used up."""
+    """Whether that made a voucher unused again which a later order had used up. Where that order is not returned, its
+    use is a part of the balance from now on."""
     lines: list[dict[str, Any]]
     """``[{"line_id", "discount_minor"}]``; empty when all that was left of the order's part was undone."""
 
@@ -193,8 +204,12 @@ class CouponCredited(CouponEvent, topic="coupon.credited"):
         if not self.lines or (debit is not None and sum(undone.values()) == debit.discount_minor):
             aggregate.debits.pop(self.order_id, None)
             del aggregate.undone_lines[self.order_id]
+            aggregate.returned_orders.add(self.order_id)
         aggregate.balance_minor = self.balance_minor
         if self.restored:
+            if not aggregate.returned_whole():
+                aggregate.debits[aggregate.used_order_id] = aggregate.used
+                aggregate.undone_lines[aggregate.used_order_id] = dict(aggregate.returned_lines)
             aggregate.redemption_id = aggregate.used_order_id = None
             aggregate.discount_minor = 0
 
@@ -212,7 +227,7 @@ class CouponReturned(CouponEvent, topic="coupon.returned"):
     valid_until: datetime
     """The end of validity from now on, which a grace of the policy may have moved."""
     returned_minor: int
-    """The discount given back."""
+    """The discount given back: nothing, where the return policy keeps the coupon used."""
     lines: list[dict[str, Any]]
     """``[{"line_id", "discount_minor"}]``; empty when the whole order was undone."""
 
@@ -220,8 +235,11 @@ class CouponReturned(CouponEvent, topic="coupon.returned"):
         for part in self.lines:
             line_id = part["line_id"]
             aggregate.returned_lines[line_id] = aggregate.returned_lines.get(line_id, 0) + part["discount_minor"]
+        by_reason = aggregate.returned_by_reason
+        by_reason[self.reason] = by_reason.get(self.reason, 0) + self.returned_minor
         if not self.lines or sum(aggregate.returned_lines.values()) == aggregate.discount_minor:
             aggregate.returned_redemption_id = self.redemption_id
+            aggregate.returned_orders.add(self.order_id)
         aggregate.valid_until = self.valid_until
         if self.restored:
             aggregate.redemption_id = aggregate.used_order_id = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ledger.events.base import Event
 
@@ -15,6 +15,8 @@ class RuleCreated(Event, topic="rule.created"):
     All rules of a merchant are one stream, ``rules-<merchant id>``.
     """
 
+    class_version: ClassVar[int] = 2
+
     rule_id: str
     trigger: str
     """``registered``, ``referred``, ``tier_changed`` or ``order_paid``."""
@@ -25,6 +27,13 @@ class RuleCreated(Event, topic="rule.created"):
     """Of ``order_paid``: what the order must have cost."""
     tiers: list[str]
     """Of ``tier_changed``: the tiers reached that count; all where empty."""
+    currency: str | None
+    """Of ``order_paid``: what the order must have been paid in (ISO 4217); any, where ``None``."""
+
+    @staticmethod
+    def upcast_v1_v2(payload: dict[str, Any]) -> None:
+        """Version 1 compared amounts of any currency."""
+        payload["currency"] = None
 
     def apply(self, aggregate: Any) -> None:
         aggregate.merchant_id = self.merchant_id

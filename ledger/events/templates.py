@@ -31,12 +31,19 @@ def _terms_v1_v2(payload: dict[str, Any]) -> None:
     payload["terms"] = terms | _TERMS_SINCE_V2 | {"benefit": benefit, "scope": scope}
 
 
+def _terms_v2_v3(payload: dict[str, Any]) -> None:
+    """Version 3 knows reminders; nobody was reminded of coupons of version 2."""
+    none: dict[str, Any] = {"days_before": [], "quiet_from_minute": None, "quiet_until_minute": None}
+    payload["terms"] = payload["terms"] | {"reminders": none}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TemplateCreated(Event, topic="template.created"):
     """Terms of an offer were defined. ``terms`` is ``Terms.to_payload()``; product lists live only here."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
     upcast_v1_v2 = staticmethod(_terms_v1_v2)
+    upcast_v2_v3 = staticmethod(_terms_v2_v3)
 
     name: str
     description: str
@@ -53,8 +60,9 @@ class TemplateCreated(Event, topic="template.created"):
 class TemplateRevised(Event, topic="template.revised"):
     """The terms changed for batches to come; coupons already issued keep the version that they pinned."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
     upcast_v1_v2 = staticmethod(_terms_v1_v2)
+    upcast_v2_v3 = staticmethod(_terms_v2_v3)
 
     name: str
     description: str

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 from ledger.aggregate import Aggregate
 from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.commit import Unit
 from ledger.coupon import Coupon
-from ledger.errors import ExclusiveConflict, InvalidField, NotApplicable, VersionConflict
+from ledger.errors import InvalidField, VersionConflict
 from ledger.request import Request
 from ledger.terms import Terms
 from ledger.work import Loaded
@@ -53,42 +52,6 @@ def released(unit: Unit, loaded: Loaded, coupons: Sequence[Coupon]) -> Unit:
     if released := [coupon.key for coupon in coupons if terms_of(loaded, coupon).live_locks_per_user is not None]:
         unit.releases = released
     return unit
-
-
-def check_stacking(loaded: Loaded, coupons: Sequence[Coupon]) -> None:
-    """Raise ``ExclusiveConflict`` unless these may be used together: none is exclusive, no two of one group."""
-    for one, other in combinations(coupons, 2):
-        terms, others = terms_of(loaded, one), terms_of(loaded, other)
-        same_group = terms.stacking_group is not None and terms.stacking_group == others.stacking_group
-        if same_group or "exclusive" in (terms.stacking_mode, others.stacking_mode):
-            raise ExclusiveConflict(coupon_id=one.key, with_coupon_id=other.key)
-
-
-def check_together(loaded: Loaded, order_id: str, coupons: Sequence[Coupon]) -> None:
-    """Raise unless what the order spent of these coupons stands together.
-
-    ``ExclusiveConflict`` as ``check_stacking``. ``NotApplicable`` where they were priced on different baskets, or not
-    with each other; and where they take more off the lines than the order costs, or than the least of their order
-    caps allows. An order of unknown total has neither bound.
-    """
-    if len(coupons) == 1 and terms_of(loaded, coupons[0]).order_cap_permyriad is None:
-        return  # its own terms were checked against the order's total
-    check_stacking(loaded, coupons)
-    spent = [(terms_of(loaded, coupon), coupon.spent_on(order_id), coupon.locked) for coupon in coupons]
-    digests = {
-        lock.quote_digest
-        for _, use, lock in spent
-        if lock is not None and lock.lock_id == use.lock_id and lock.discount_minor is not None
-    }
-    if len(digests) > 1:
-        raise NotApplicable("the coupons were not priced together: lock them in one call", order_id=order_id)
-    totals = [use.order_total_minor for _, use, _ in spent if use.order_total_minor is not None]
-    off_lines = sum(use.discount_minor for terms, use, _ in spent if terms.benefit.kind != "free_shipping")
-    cap = min((terms.order_cap_permyriad for terms, _, _ in spent if terms.order_cap_permyriad), default=10_000)
-    most = min(totals, default=MONEY_LIMIT_MINOR) * cap // 10_000
-    if totals and off_lines > most:
-        detail = "the coupons together take more off than the order allows"
-        raise NotApplicable(detail, order_id=order_id, discount_minor=off_lines, most_minor=most)
 
 
 def coupon_streams(coupon_ids: Sequence[str]) -> tuple[str, ...]:

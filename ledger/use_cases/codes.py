@@ -72,8 +72,8 @@ def redeem_code(
     is one that was revoked.
     """
     check_id("user_id", user_id)
-    unique = found.kind != "generic"
-    id = coupon_id(found.batch_id, f" code {found.code_hash.hex()}" if unique else request.request_id, 0)
+    unique = found.is_unique
+    id = coupon_of(found) if unique else coupon_id(found.batch_id, request.request_id, 0)
     given = Given(CHANNEL, facts, extra_facts={"codes_id": found.codes_id})
     codes_stream, stream = f"codes-{found.codes_id}", f"coupon-{id}"
 
@@ -95,6 +95,11 @@ def redeem_code(
         return unit
 
     return Work(request, (stream, codes_stream), decide, found.batch_id, [user_id])
+
+
+def coupon_of(found: FoundCode) -> str:
+    """The id of the one coupon that a unique code is good for."""
+    return coupon_id(found.batch_id, f" code {found.code_hash.hex()}", 0)
 
 
 def check_takes_codes(batch: Batch, now: datetime) -> None:

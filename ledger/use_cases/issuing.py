@@ -220,6 +220,9 @@ def _used(batch: Batch, terms: Terms, given: Given) -> dict[str, Any]:
                 f"a coupon costs {terms.points_price} points", fact="points_receipt", field="points_receipt"
             )
         used["points_receipt"] = given.points_receipt
+    elif given.points_receipt is not None:
+        # To drop it would leave the points paid for nothing, and the receipt good for another coupon.
+        raise InvalidField("the coupon costs no points", field="points_receipt")
     used.update(given.extra_facts)
     return used
 

@@ -1,4 +1,4 @@
-"""Use cases of an order: hold coupons (Try, Confirm and Cancel of TCC), and undo their use after a refund."""
+"""Use cases of an order: hold coupons, spend them, let them go (Try, Confirm and Cancel of TCC)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, get_args
 from ledger.aggregate import text_of
 from ledger.basket import Basket, Channel
 from ledger.commit import Unit
-from ledger.coupon import ALLOCATION_LIMIT, Coupon, Redemption
-from ledger.errors import InvalidField, QuoteChanged, ReturnNotAllowed
+from ledger.coupon import Coupon, Redemption
+from ledger.errors import InvalidField, QuoteChanged
 from ledger.pricing import Chosen, Quote, price
 from ledger.redemption import lapsed_hold
 from ledger.request import Request
@@ -17,8 +17,6 @@ from ledger.use_cases.checks import (
     check_id,
     check_money,
     check_reason,
-    check_stacking,
-    check_together,
     checked_coupon_ids,
     coupon_streams,
     held,
@@ -27,6 +25,7 @@ from ledger.use_cases.checks import (
     unit_of,
 )
 from ledger.use_cases.quotes import offered
+from ledger.use_cases.together import check_stacking, check_together, counted
 from ledger.work import Loaded, Work
 
 
@@ -47,9 +46,11 @@ def lock(
     confirmation need not say it, and answers that too. A ``quote_digest`` then says which quote the shopper saw;
     ``QuoteChanged`` when the coupons take off something else now. Without a basket it is stored as told.
 
-    ``user_id`` is their owner, or a friend with whom they are shared. Coupons that the order holds already keep their
-    lock; a ``ttl_seconds`` that ends later extends it, to a day after it began at most. Whether coupons may be used
-    together is judged among those named here, not against others that the order locked before: name them all.
+    ``user_id`` is their owner, or a friend with whom they are shared. Coupons that the order holds for the user already
+    keep their lock; a ``ttl_seconds`` that ends later extends it, to a day after it began at most. Where the call says
+    another total, digest or basket, or another discount is found, they are judged anew and get another lock. Whether
+    coupons may be used together is judged among those named here, not against others that the order locked before:
+    name them all.
     """
     check_id("order_id", order_id)
     check_id("user_id", user_id)
@@ -77,6 +78,7 @@ def lock(
                 quote_digest=found.digest if found else quote_digest,
                 discount_minor=mine.discount_minor if mine else None,
                 allocation=mine.allocation if mine else (),
+                channel=basket.channel if basket else None,
             )
         if found is None:
             check_stacking(loaded, coupons)
@@ -91,7 +93,7 @@ def lock(
 def _priced(loaded: Loaded, coupons: Sequence[Coupon], order_id: str, user_id: str, basket: Basket) -> Quote:
     for coupon in coupons:
         coupon.check_holder(user_id)
-    return price([offered(loaded, coupon, order_id) for coupon in coupons], basket, loaded.now)
+    return price([offered(loaded, coupon, order_id, user_id) for coupon in coupons], basket, loaded.now)
 
 
 def _locked(coupon: Coupon, priced: Mapping[str, Chosen]) -> dict[str, Any]:
@@ -113,18 +115,24 @@ def confirm(
     lock_id: str | None = None,
     order_total_minor: int | None = None,
     paid_minor: int | None = None,
-    channel: str = "online",
+    channel: str | None = None,
 ) -> Work:
     """Spend the coupons that the paid order holds, all or none (Confirm of TCC). Answers the redemptions.
 
-    Whether they stand together (``check_together``) is judged among those named here: name all of the order's.
-    A voucher that leaves a balance answers ``balance_minor`` too, what is left on it.
+    Where no ``channel`` is told it is that of the lock's basket, or ``online``.
+    Whether they stand together (``check_together``) is judged among those named here and those that the order has used
+    before and not returned.
+    A voucher that leaves a balance answers ``balance_minor`` too, what is left on it; and where no allocation is told,
+    the answer says which line carries what.
     """
     check_id("order_id", order_id)
     check_money("order_total_minor", order_total_minor)
     check_money("paid_minor", paid_minor)
-    _check_channel(channel)
+    if channel is not None:
+        _check_channel(channel)
     by_id = {redemption.coupon_id: redemption for redemption in redemptions}
+    for redemption in redemptions:
+        _check_allocation(redemption)
     coupon_ids = checked_coupon_ids([redemption.coupon_id for redemption in redemptions])
 
     def decide(loaded: Loaded) -> Unit:
@@ -143,11 +151,11 @@ def confirm(
                 lapsed=lapsed_hold(loaded.streams[coupon.id]),
             )
         check_together(loaded, order_id, coupons)
-        redeemed = [_redeemed(loaded, order_id, coupon) for coupon in coupons]
+        redeemed = [_redeemed(loaded, order_id, coupon, by_id[coupon.key]) for coupon in coupons]
         unit = unit_of(request, {"order_id": order_id, "redemptions": redeemed}, *coupons)
-        return released(unit, loaded, coupons)
+        return counted(released(unit, loaded, coupons), loaded, order_id)
 
-    return Work(request, coupon_streams(coupon_ids), decide)
+    return Work(request, coupon_streams(coupon_ids), decide, order_id=order_id)
 
 
 def redeem(
@@ -180,6 +188,7 @@ def redeem(
     check_money("paid_minor", paid_minor)
     _check_channel(channel)
     redemption = Redemption(coupon_id=coupon_id, discount_minor=discount_minor, allocation=allocation)
+    _check_allocation(redemption)
     if basket is None and discount_minor is None:
         raise InvalidField("discount_minor is needed where there is no basket", field="discount_minor")
     if basket is not None and basket.channel != channel:
@@ -205,6 +214,7 @@ def redeem(
             quote_digest=found.digest if found else None,
             discount_minor=mine.discount_minor if mine else None,
             allocation=mine.allocation if mine else (),
+            channel=basket.channel if basket else None,
         )
         coupon.confirm(
             request,
@@ -217,14 +227,11 @@ def redeem(
             paid_minor=paid_minor,
             channel=channel,
         )
-        check_together(loaded, order_id, [coupon])
-        redeemed = _redeemed(loaded, order_id, coupon)
-        if mine and not allocation:
-            redeemed["allocation"] = mine.allocation if redeemed["discount_minor"] == mine.discount_minor else []
-        answer = {"order_id": order_id, "redemptions": [redeemed]}
-        return released(unit_of(request, answer, coupon), loaded, [coupon])
+        check_together(loaded, order_id, [coupon], basket)
+        answer = {"order_id": order_id, "redemptions": [_redeemed(loaded, order_id, coupon, redemption)]}
+        return counted(released(unit_of(request, answer, coupon), loaded, [coupon]), loaded, order_id)
 
-    return Work(request, coupon_streams([coupon_id]), decide)
+    return Work(request, coupon_streams([coupon_id]), decide, order_id=order_id)
 
 
 def unlock(
@@ -245,44 +252,7 @@ def unlock(
     return Work(request, coupon_streams(coupon_ids), decide)
 
 
-def return_coupons(
-    request: Request,
-    order_id: str,
-    *,
-    coupon_ids: Sequence[str],
-    reason: str,
-    lines: Sequence[Mapping[str, Any]] = (),
-) -> Work:
-    """Undo the use of coupons after a refund, all or none, as each one's pinned return policy says.
-
-    ``lines`` are ``[{"line_id", "discount_minor"}]``: only what these lines of the order carried is given back, or
-    so much of it; without an amount, all that is left. An amount is for one coupon only. A coupon of which nothing is
-    left on these lines gives back nothing; ``ReturnNotAllowed`` where that is so of all. The coupon comes back with
-    the return that completes the whole. Answers each coupon's state and ``returned_minor``.
-    """
-    check_id("order_id", order_id)
-    coupon_ids = checked_coupon_ids(coupon_ids)
-    _check_lines(lines, coupon_ids)
-
-    def decide(loaded: Loaded) -> Unit:
-        coupons = [loaded.coupon(id) for id in coupon_ids]
-        given = [
-            coupon.return_(request, loaded.now, terms_of(loaded, coupon), order_id=order_id, reason=reason, lines=lines)
-            for coupon in coupons
-        ]
-        states = [
-            {"coupon_id": coupon.key, "state": coupon.state_at(loaded.now), "returned_minor": returned_minor}
-            for coupon, returned_minor in zip(coupons, given, strict=True)
-        ]
-        unit = unit_of(request, {"order_id": order_id, "coupons": states}, *coupons)
-        if not unit.events:
-            raise ReturnNotAllowed("nothing is left of these lines to return", order_id=order_id)
-        return unit
-
-    return Work(request, coupon_streams(coupon_ids), decide)
-
-
-def _redeemed(loaded: Loaded, order_id: str, coupon: Coupon) -> dict[str, Any]:
+def _redeemed(loaded: Loaded, order_id: str, coupon: Coupon, told: Redemption) -> dict[str, Any]:
     spent = coupon.spent_on(order_id)
     redeemed = {
         "coupon_id": coupon.key,
@@ -292,21 +262,18 @@ def _redeemed(loaded: Loaded, order_id: str, coupon: Coupon) -> dict[str, Any]:
     left_minor = coupon.left_minor(terms_of(loaded, coupon))
     if left_minor is not None:
         redeemed["balance_minor"] = 0 if coupon.redemption_id is not None else left_minor
+    if not told.allocation:
+        redeemed["allocation"] = spent.allocation
     return redeemed
+
+
+def _check_allocation(redemption: Redemption) -> None:
+    for part in redemption.allocation:
+        check_id("line_id", part["line_id"])
+        if part.get("product_id") is not None:
+            check_id("product_id", part["product_id"])
 
 
 def _check_channel(channel: str) -> None:
     if channel not in get_args(Channel):
         raise InvalidField("channel is online or in_store", field="channel")
-
-
-def _check_lines(lines: Sequence[Mapping[str, Any]], coupon_ids: Sequence[str]) -> None:
-    if len(lines) > ALLOCATION_LIMIT:
-        raise InvalidField(f"a return names at most {ALLOCATION_LIMIT} lines", field="lines")
-    if len({line["line_id"] for line in lines}) != len(lines):
-        raise InvalidField("a line is named twice", field="lines")
-    for line in lines:
-        check_id("line_id", line["line_id"])
-        check_money("discount_minor", line.get("discount_minor"))
-    if len(coupon_ids) > 1 and any(line.get("discount_minor") is not None for line in lines):
-        raise InvalidField("an amount of a line is for one coupon", field="lines")

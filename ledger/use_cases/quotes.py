@@ -29,9 +29,10 @@ def quote(
 ) -> Work:
     """What each coupon would do for the order, and the best combination. Answers the quote, and commits nothing.
 
-    Coupons are those that the user owns or that are shared with the user; one that the order holds already counts as
-    usable. Decides on what the coupons' streams say now; it is for ``Ledger.ask``. Ids ``of_wallet`` come from a read
-    model that is a moment late, so a coupon that the user no longer holds is left out; a named one is refused.
+    Coupons are those that the user owns or that are shared with the user; one that the order holds for the user already
+    counts as usable. Decides on what the coupons' streams say now; it is for ``Ledger.ask``. Ids ``of_wallet`` come
+    from a read model that is a moment late, so a coupon that the user no longer holds is left out; a named one is
+    refused.
     """
     check_id("order_id", order_id)
     check_id("user_id", user_id)
@@ -49,15 +50,14 @@ def quote(
                     raise
             else:
                 coupons.append(coupon)
-        found = quoted([offered(loaded, coupon, order_id) for coupon in coupons], basket, loaded.now)
+        found = quoted([offered(loaded, coupon, order_id, user_id) for coupon in coupons], basket, loaded.now)
         return Receipt({"order_id": order_id, "user_id": user_id, **quote_answer(found)}, 0)
 
     return Work(request, coupon_streams(coupon_ids), decide)
 
 
-def offered(loaded: Loaded, coupon: Coupon, order_id: str) -> Offered:
-    """The coupon as pricing needs it, for an order that may hold it already."""
-    state = coupon.state_at(loaded.now)
+def offered(loaded: Loaded, coupon: Coupon, order_id: str, user_id: str) -> Offered:
+    """The coupon as pricing needs it, for an order of the user that may hold it already, or have spent a part of it."""
     return Offered(
         coupon_id=coupon.key,
         template_id=coupon.template_id,
@@ -65,8 +65,8 @@ def offered(loaded: Loaded, coupon: Coupon, order_id: str) -> Offered:
         terms=terms_of(loaded, coupon),
         valid_from=coupon.valid_from,
         valid_until=coupon.valid_until,
-        state=state,
-        held=state == "LOCKED" and coupon.order_id == order_id,
+        state="USED" if coupon.spends_on(order_id) else coupon.state_at(loaded.now),
+        held=coupon.held_for(order_id, user_id, loaded.now),
         lock_ends_at=coupon.lock_ends_at,
         balance_minor=coupon.balance_minor,
     )

@@ -67,6 +67,7 @@ def rule_answer(rule: RuleCreated) -> dict[str, Any]:
         "batch_id": rule.batch_id,
         "receiver": rule.receiver,
         "min_paid_minor": rule.min_paid_minor,
+        "currency": rule.currency,
         "tiers": rule.tiers,
     }
 

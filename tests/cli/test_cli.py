@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from ledger.database import Database
+from projections.catalogue import PROJECTIONS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,7 +115,7 @@ def test_an_empty_ledger_after_migration(run: Run) -> None:
     assert run("migrate").returncode == 0
     assert run("ready").returncode == 0
     status = json.loads(run("projections", "status", "--json").stdout)
-    assert {model["name"] for model in status} == {"coupon_status", "wallet", "batch_balance", "shared_coupons"}
+    assert {model["name"] for model in status} == {projection.name for projection in PROJECTIONS}
     assert all(model["lag_events"] == 0 for model in status)
     assert run("dead-letters", "list").stdout == "none\n"
     assert json.loads(run("dead-letters", "list", "--json").stdout) == []

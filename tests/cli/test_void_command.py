@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from ledger import use_cases
+from ledger import code_jobs, use_cases
+from ledger.codes import CodeKeys, CodeList
+from ledger.typed_codes import exchange
 
 
 @pytest.fixture
@@ -49,6 +51,18 @@ def test_walks_every_page_and_counts_and_may_be_run_again(run, shop, ledger):
     assert sorted(counts) == ["coupon_used 1", "coupon_void 250", "voided 0"]
 
 
+def test_voids_what_a_set_of_codes_gave(run, shop, ledger):
+    batch_id = shop.batch(per_user_limit=None)
+    keys = CodeKeys.parse("test=" + "k" * 32)
+    codes_id = code_jobs.import_codes(ledger, keys, shop.request(), batch_id, CodeList.read(["LEAKED"])).answer[
+        "codes_id"
+    ]
+    exchange(ledger, keys, shop.request(), "leaked", "user-1")
+    shop.coupon(batch_id=batch_id)
+    result = run("--batch", batch_id, "--reason", "leak", "--codes", codes_id)
+    assert (result.returncode, result.stdout) == (0, f"{batch_id} voided 1\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -57,6 +71,7 @@ def test_walks_every_page_and_counts_and_may_be_run_again(run, shop, ledger):
         (("--batch", "{batch_id}", "--reason", ""), 2),
         (("--batch", "{batch_id}", "--reason", "two\nlines"), 2),
         (("--batch", "{batch_id}", "--reason", "r", "--job", "a", "--job-prefix", "a"), 2),
+        (("--batch", "{batch_id}", "--reason", "r", "--job", "a", "--codes", "a"), 2),
         (("--batch", "nowhere", "--reason", "r"), 1),
     ],
 )

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import sql
 
 from ledger import use_cases
+from ledger.alerts import Alerts
 from ledger.application import Ledger
 from ledger.audience import Audience, Facts
 from ledger.basket import Basket, Line
@@ -31,6 +32,7 @@ from ledger.coupon import Redemption
 from ledger.database import Database
 from ledger.events import EVENTS, Event
 from ledger.migrate import migrate
+from ledger.reminders import Reminders
 from ledger.request import Request
 from ledger.rules import RulePlan
 from ledger.scope import Scope, UseHours
@@ -134,6 +136,7 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
             late_confirm="accept",
             transferable=True,
             shareable=True,
+            reminders=Reminders(days_before=(7, 1), quiet_from_minute=1_320, quiet_until_minute=480),
         ),
     )
     plan = BatchPlan(
@@ -149,6 +152,7 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
         budget_minor=8_000,
         audience=Audience(tiers=("gold",)),
         needs_approval=True,
+        alerts=Alerts(stock_below=2, budget_spent_permyriad=9_000, claims_per_minute=1_000),
     )
     batch = {"batch_id": ask(use_cases.create_batch, plan=plan, template_id=template)["batch_id"]}
     ask(use_cases.submit_batch, **batch)
@@ -162,6 +166,11 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
     ask(use_cases.resume_batch, **batch)
     rule = ask(use_cases.create_rule, plan=RulePlan(trigger="registered", receiver="user", **batch))["rule_id"]
     ask(use_cases.stop_rule, rule_id=rule, reason="over")
+    rows: dict[str, Any] = {"rows": 3, "rejected_rows": 1, "digest": "0" * 64}
+    job = {"job_id": ask(use_cases.start_job, **rows, **batch)["job_id"]}
+    ask(use_cases.finish_job, issued=2, refused=1, **job)
+    ask(use_cases.undo_job, reason="wrong users", **job)
+    ask(use_cases.end_undo, voided=1, kept=1, **job)
     codes = {"codes_id": "0" * 26}
     ask(record_codes, kind="unique", count=3, **codes, **batch)
     ask(use_cases.confirm_code_export, **codes)
@@ -201,6 +210,10 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
     batch = {"batch_id": ask(use_cases.create_batch, plan=money, template_id=template)["batch_id"]}
     ask(use_cases.start_batch, **batch)
     spent = ask(use_cases.claim, 1, user_id="user-1", **batch)["coupon_id"]
+    early = replace(money, name="Summer", claim_from=after(30))
+    opening = {"batch_id": ask(use_cases.create_batch, plan=early, template_id=template)["batch_id"]}
+    ask(use_cases.request_claim_reminder, 3, user_id="user-1", **opening)
+    ask(use_cases.cancel_claim_reminder, 4, user_id="user-1", **opening)
     ask(use_cases.redeem, 2, order_id="order-2", coupon_id=spent, user_id="user-1", discount_minor=1_500, **total)
     ask(use_cases.return_coupons, 3, order_id="order-2", coupon_ids=[spent], reason="order_cancelled")
     with ledger.store.connection() as connection:

@@ -18,14 +18,18 @@ from ledger.codes import Codes
 from ledger.coupon import Coupon
 from ledger.database import Database
 from ledger.events import EVENTS, Event
+from ledger.job import Job
 from ledger.mapper import EventMapper
 from ledger.rules import Rules
 from ledger.template import Template
+from ledger.use_cases import ClaimReminder
 from tests.contract.catalogue import DOCUMENT, FOLDER, document, path_of, schema_of, stored_story
 
 MAPPER = EventMapper(JSONTranscoder())
 PATHS = sorted(FOLDER.glob("*.json"))
-AGGREGATES: dict[str, type[Aggregate]] = {kind.category: kind for kind in (Template, Batch, Rules, Codes, Coupon)}
+AGGREGATES: dict[str, type[Aggregate]] = {
+    kind.category: kind for kind in (Template, Batch, Rules, Codes, Coupon, ClaimReminder, Job)
+}
 KINDS = [pytest.param(kind, id=topic) for topic, kind in EVENTS.items()]
 CONTRACTS = [pytest.param(path, id=path.stem) for path in PATHS]
 

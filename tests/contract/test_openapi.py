@@ -85,7 +85,7 @@ def test_reads_of_read_models_take_at_least(operations):
         for id, (_, _, operation) in operations.items()
         if any(parameter["name"] == "at_least" for parameter in operation["parameters"])
     }
-    assert taking == {"get_batch_balance", "list_user_coupons"}
+    assert taking == {"get_batch_balance", "list_batches", "list_user_coupons"}
 
 
 def test_bodies_are_closed(generated):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections import Counter
 from dataclasses import replace
@@ -25,10 +26,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import create_app, keys
-from api.access import ALLOWED
-from ledger import code_jobs, till, use_cases
+from api.access import ALLOWED, UPLOADING
+from ledger import channels, code_jobs, deliveries, messages, till, use_cases
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
+from ledger.issuance_uploads import take_file
 from ledger.rules import RulePlan
 from projections.runner import Runner
 from tests.unit.specs import TERMS
@@ -77,20 +79,31 @@ PLAIN: dict[str, Any] = {
 """Members that must agree with others, which a description cannot say."""
 NEEDED: dict[str, dict[str, Any]] = {
     "create_batch": {"valid_for_seconds": 3_600},
+    "create_channel": {"kind": "webhook", "target": "https://hooks.example/", "wants": ["coupon.used"]},
+    "create_rule": {"currency": None},
     "extend_coupon": {"valid_until": "2036-06-01T00:00:00Z"},
     "generate_codes": {"kind": "unique", "count": 3, "code": None},
     "import_codes": {"codes": ["SUMMER-1", "SUMMER-2"]},
+    "put_contact": {"email": "user-1@shop.example"},
     "redeem_in_store": {"discount_minor": 1},
+    "send_message": {"expires_at": None},
     "return_coupons": {"lines": []},
-    "void_batch_coupons": {"issued_by_prefix": None, "cursor": None},
+    "void_batch_coupons": {"issued_by_prefix": None, "codes_id": None, "cursor": None},
 }
 """Those that one operation needs, or that mean something else there."""
+
+
+@schemathesis.serializer("text/csv", "application/x-ndjson")
+def serialize_file(context: Any, value: Any) -> Any:
+    """A file as it is, whatever the case makes of it."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
 
 schemathesis.openapi.format("printable", st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1))
 schemathesis.openapi.format("time-zone", st.sampled_from(sorted(available_timezones())))
 
 
-def known(shop: Any, operation: str) -> dict[str, str]:
+def known(shop: Any, operation: str) -> dict[str, Any]:
     """Ids of objects that stand where the operation wants them, and codes."""
     do = shop.ledger.do
     terms = replace(TERMS, stacking_mode="stackable", transferable=True, shareable=True)
@@ -109,12 +122,43 @@ def known(shop: Any, operation: str) -> dict[str, str]:
     codes_id = made.answer["codes_id"]
     (code,) = code_jobs.export(shop.ledger, CODE_KEYS, shop.merchant_id, codes_id)
     if operation == "redeem_in_store":
-        code = till.static_code(CODE_KEYS, shop.merchant_id, coupon_id)
-    ids = {"batch_id": batch_id, "coupon_id": coupon_id, "template_id": template_id, "codes_id": codes_id}
+        code = till.static_code(CODE_KEYS, shop.merchant_id, coupon_id, "user-1")
+    ids: dict[str, Any] = {
+        "batch_id": batch_id,
+        "coupon_id": coupon_id,
+        "template_id": template_id,
+        "codes_id": codes_id,
+    }
     if operation == "stop_rule":
         rule = do(use_cases.create_rule(shop.request(), RulePlan(trigger="registered", batch_id=batch_id)))
         ids["rule_id"] = rule.answer["rule_id"]
+    if "channel" in operation or operation == "retry_deliveries":
+        ids |= _channel(shop)
+    if "issuance_job" in operation:
+        ids["job_id"] = _job(shop, batch_id)
+    sent = messages.send(shop.ledger, shop.request(), title="Hello", body="All", user_ids=None)
+    ids["message_id"] = sent.answer["message_id"]
     return {**ids, "code": code, "order_id": "order-1", "user_id": "user-1"}
+
+
+def _job(shop: Any, batch_id: str) -> str:
+    """A job of mass issuance of that batch."""
+    file = io.BytesIO(b"user_id\nuser-7\n")
+    receipt = take_file(shop.ledger, lambda _: shop.request(), batch_id, file, "csv", gzipped=False)
+    job_id: str = receipt.answer["job_id"]
+    return job_id
+
+
+def _channel(shop: Any) -> dict[str, Any]:
+    """A channel, and a delivery on it that was given up."""
+    plan = {"name": "Till", "kind": "webhook", "target": "https://hooks.example/", "wants": ["alert"]}
+    channel_id = channels.register(shop.ledger, shop.request(), **plan).answer["channel_id"]
+    delivery = deliveries.Delivery(f"of {channel_id}", channel_id, shop.merchant_id, "alert", {})
+    with shop.ledger.store.connection() as connection:
+        deliveries.enqueue(connection, [delivery])
+        (claimed,) = deliveries.claim(connection, {channel_id: 1})
+        deliveries.settle(connection, claimed, "dead", error="HTTP 500")
+    return {"channel_id": channel_id, "delivery_id": claimed.delivery_id}
 
 
 def _planned(shop: Any, operation: str) -> str | None:
@@ -131,6 +175,7 @@ def _planned(shop: Any, operation: str) -> str | None:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
 def test_the_api_keeps_its_description(mode, ledger, shop, database, monkeypatch):
     monkeypatch.setattr("api.exchange.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("api.issuance_jobs.STREAM_SECONDS", 0.0)
     with ledger.store.connection() as connection:
         tokens = {role: keys.create(connection, "merchant-1", role, "test") for role in keys.ROLES}
     statuses: dict[str, Counter[int]] = {}
@@ -148,7 +193,7 @@ def test_the_api_keeps_its_description(mode, ledger, shop, database, monkeypatch
         assert {id for id, found in statuses.items() if not found[200] + found[201]} == set()
 
 
-def _exercise(operation: Any, mode: GenerationMode, ids: dict[str, str], headers: dict[str, str]) -> Counter[int]:
+def _exercise(operation: Any, mode: GenerationMode, ids: dict[str, Any], headers: dict[str, str]) -> Counter[int]:
     """Call the operation with generated input, first about objects that exist, then about any; hold every check."""
     found: Counter[int] = Counter()
     needed = NEEDED.get(operation.definition.raw["operationId"], {})
@@ -172,6 +217,10 @@ def _exercise(operation: Any, mode: GenerationMode, ids: dict[str, str], headers
         if mode is GenerationMode.POSITIVE:
             if isinstance(case.body, dict):
                 case.body = _about(members, case.body) | needed
+            if operation.definition.raw["operationId"] in UPLOADING and strategy is about_ours:
+                case.body = "user_id\nuser-1\n" if case.media_type == "text/csv" else '"user-1"\n'
+            if "user_id" in (case.query or {}) and strategy is about_ours:
+                case.query["user_id"] = ids["user_id"]
             if "If-Match" in case.headers:
                 case.headers["If-Match"] = "*"
             if "Idempotency-Key" in case.headers and strategy is about_ours:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -13,13 +15,15 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
 from api import create_app, keys
-from ledger import code_jobs, till, use_cases
+from ledger import channels, code_jobs, deliveries, messages, till, use_cases
 from ledger.application import Ledger
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
 from ledger.database import Database
+from ledger.issuance_uploads import take_file
 from ledger.rules import RulePlan
 from projections.runner import Runner
+from tests.http.jobs import step
 from tests.unit.specs import TERMS
 
 CODE_KEYS = CodeKeys.parse("test=" + "k" * 32)
@@ -87,7 +91,9 @@ class Caller:
         data: bytes | None = None,
         content_type: str | None = "application/json",
     ) -> Answer:
-        """A write; ``key=None`` sends none, ``data`` sends bytes as they are."""
+        """A write; ``key=None`` sends none, ``data`` sends bytes as they are, a body of bytes is a file of users."""
+        if isinstance(body, bytes):
+            data, content_type = body, "text/csv"
         sent = self._headers()
         if key is not None:
             sent["Idempotency-Key"] = key or f"http-{next(self._numbers)}"
@@ -96,11 +102,20 @@ class Caller:
         kind = content_type if data is not None else None
         return Answer(self.client.post(path, data=data, content_type=kind, headers=sent | (headers or {})))
 
+    def put(self, path: str, body: Any) -> Answer:
+        """A write that needs no key."""
+        data = orjson.dumps(body)
+        return Answer(self.client.put(path, data=data, content_type="application/json", headers=self._headers()))
+
+    def delete(self, path: str) -> Answer:
+        """A removal, which needs no key."""
+        return Answer(self.client.delete(path, headers=self._headers()))
+
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
-Call = tuple[str, dict[str, Any] | None]
+Call = tuple[str, dict[str, Any] | bytes | None]
 
 
 class Scene:
@@ -108,6 +123,7 @@ class Scene:
 
     def __init__(self, shop: Any) -> None:
         self.shop = shop
+        self.numbers = count(1)
 
     def call(self, operation: str) -> Call:
         """Path and body (``None`` for reads and bodiless writes) of a call that an allowed caller may make."""
@@ -139,6 +155,9 @@ class Scene:
     def _create_template(self) -> Call:
         return "/v1/templates", self.template()
 
+    def _list_templates(self) -> Call:
+        return "/v1/templates", None
+
     def _revise_template(self) -> Call:
         return f"/v1/templates/{self.template_id()}/revisions", self.template()
 
@@ -148,6 +167,9 @@ class Scene:
     def _create_batch(self) -> Call:
         plan = {"name": "June", "quantity": 10, "valid_for_seconds": 3_600}
         return "/v1/batches", {"template_id": self.template_id(), **plan}
+
+    def _list_batches(self) -> Call:
+        return "/v1/batches", None
 
     def _get_batch(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}", None
@@ -199,8 +221,21 @@ class Scene:
         self.shop.coupon(batch_id=batch_id)
         return f"/v1/batches/{batch_id}/voids", {"reason": "by mistake"}
 
+    def _request_claim_reminder(self) -> Call:
+        batch_id = self.shop.batch(claim_from=datetime.now(UTC) + timedelta(days=2))
+        return f"/v1/batches/{batch_id}/claim-reminders", {"user_id": "user-1"}
+
+    def _cancel_claim_reminder(self) -> Call:
+        batch_id = self.shop.batch(claim_from=datetime.now(UTC) + timedelta(days=2))
+        self.shop.ledger.do(use_cases.request_claim_reminder(self.shop.request(), batch_id, "user-1"))
+        return f"/v1/batches/{batch_id}/claim-reminders/cancel", {"user_id": "user-1"}
+
     def _claim_coupon(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/claims", {"user_id": "user-1"}
+
+    def _list_order_coupons(self) -> Call:
+        self.used()
+        return "/v1/orders/order-1/coupons", None
 
     def _quote_order(self) -> Call:
         lines = [{"line_id": "1", "product_id": "tea", "unit_price_minor": 2_000}]
@@ -289,20 +324,123 @@ class Scene:
         return "/v1/codes/redemptions", {"code": self.code(), "user_id": "user-1"}
 
     def _get_till_code(self) -> Call:
-        return f"/v1/coupons/{self.shop.coupon()}/till-code", None
+        return f"/v1/coupons/{self.shop.coupon()}/till-code?user_id=user-1", None
 
     def _get_coupon_qr_svg(self) -> Call:
-        return f"/v1/coupons/{self.shop.coupon()}/qr.svg", None
+        return f"/v1/coupons/{self.shop.coupon()}/qr.svg?user_id=user-1", None
 
     def _get_coupon_qr_png(self) -> Call:
-        return f"/v1/coupons/{self.shop.coupon()}/qr.png", None
+        return f"/v1/coupons/{self.shop.coupon()}/qr.png?user_id=user-1", None
 
     def _redeem_in_store(self) -> Call:
-        code = till.static_code(CODE_KEYS, self.shop.merchant_id, self.shop.coupon())
+        code = till.static_code(CODE_KEYS, self.shop.merchant_id, self.shop.coupon(), "user-1")
         return "/v1/redemptions", {"code": code, "order_id": "till-1", "discount_minor": 500}
+
+    def job(self) -> str:
+        """The id of a new job of mass issuance."""
+        receipt = take_file(
+            self.shop.ledger,
+            lambda digest: self.shop.request(),
+            self.shop.batch(),
+            io.BytesIO(b"user_id\nuser-1\n"),
+            "csv",
+            gzipped=False,
+        )
+        job_id: str = receipt.answer["job_id"]
+        return job_id
+
+    def _create_issuance_job(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/issuance-jobs", b"user_id\nuser-1\n"
+
+    def _list_issuance_jobs(self) -> Call:
+        return "/v1/issuance-jobs", None
+
+    def _get_issuance_job(self) -> Call:
+        return f"/v1/issuance-jobs/{self.job()}", None
+
+    def _get_issuance_job_progress(self) -> Call:
+        job_id = self.job()
+        while step(self.shop.ledger):
+            pass
+        return f"/v1/issuance-jobs/{job_id}/progress", None
+
+    def _get_issuance_job_failures(self) -> Call:
+        return f"/v1/issuance-jobs/{self.job()}/failures", None
+
+    def _undo_issuance_job(self) -> Call:
+        return f"/v1/issuance-jobs/{self.job()}/undo", {"reason": "by mistake"}
 
     def _list_events(self) -> Call:
         return "/v1/events", None
+
+    def channel(self, **plan: Any) -> str:
+        """The id of a new channel for webhooks."""
+        plan = {"name": "Till", "kind": "webhook", "target": "https://hooks.example/", "wants": ["alert"], **plan}
+        channel_id: str = channels.register(self.shop.ledger, self.shop.request(), **plan).answer["channel_id"]
+        return channel_id
+
+    def failed_delivery(self) -> int:
+        """The id of a delivery that was given up."""
+        channel_id = self.channel()
+        with self.shop.ledger.store.connection() as connection:
+            deliveries.enqueue(
+                connection, [deliveries.Delivery(f"of {channel_id}", channel_id, self.shop.merchant_id, "alert", {})]
+            )
+            (claimed,) = deliveries.claim(connection, {channel_id: 1})
+            deliveries.settle(connection, claimed, "dead", error="HTTP 500")
+        return claimed.delivery_id
+
+    def message_id(self) -> str:
+        """The id of a message to all users."""
+        sent = messages.send(self.shop.ledger, self.shop.request(), title="Hello", body="All", user_ids=None)
+        message_id: str = sent.answer["message_id"]
+        return message_id
+
+    def _send_message(self) -> Call:
+        return "/v1/messages", {"title": f"Hello {next(self.numbers)}", "body": "Five off\nuntil Sunday."}
+
+    def _list_messages(self) -> Call:
+        return "/v1/messages", None
+
+    def _withdraw_message(self) -> Call:
+        return f"/v1/messages/{self.message_id()}/withdraw", None
+
+    def _list_user_messages(self) -> Call:
+        return "/v1/users/user-1/messages", None
+
+    def _read_user_messages(self) -> Call:
+        return "/v1/users/user-1/messages/read", {"message_ids": [self.message_id()]}
+
+    def _put_contact(self) -> Call:
+        return "/v1/users/user-1/contact", {"email": "user-1@shop.example"}
+
+    def _delete_contact(self) -> Call:
+        return "/v1/users/user-1/contact", None
+
+    def _create_channel(self) -> Call:
+        target = "https://hooks.example/coupons"
+        return "/v1/channels", {"name": "Till", "kind": "webhook", "target": target, "wants": ["coupon.used"]}
+
+    def _list_channels(self) -> Call:
+        return "/v1/channels", None
+
+    def _rotate_channel_secret(self) -> Call:
+        return f"/v1/channels/{self.channel()}/secrets", None
+
+    def _test_channel(self) -> Call:
+        return f"/v1/channels/{self.channel()}/test", None
+
+    def _enable_channel(self) -> Call:
+        return f"/v1/channels/{self.channel()}/enable", None
+
+    def _delete_channel(self) -> Call:
+        return f"/v1/channels/{self.channel()}", None
+
+    def _list_failed_deliveries(self) -> Call:
+        return "/v1/failed-deliveries", None
+
+    def _retry_deliveries(self) -> Call:
+        return "/v1/failed-deliveries/retries", {"delivery_ids": [self.failed_delivery()]}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ OPERATOR_ONLY = {"operator"}
 TABLE = {
     "create_template": OPERATOR_ONLY,
     "revise_template": OPERATOR_ONLY,
+    "list_templates": {"operator", "auditor", "analyst"},
     "get_template": {"operator", "orders", "shopper-app", "auditor", "analyst"},
     "create_batch": OPERATOR_ONLY,
     "submit_batch": OPERATOR_ONLY,
@@ -25,6 +27,7 @@ TABLE = {
     "stop_batch": OPERATOR_ONLY,
     "change_batch_quantity": OPERATOR_ONLY,
     "change_batch_budget": OPERATOR_ONLY,
+    "list_batches": {"operator", "auditor", "analyst"},
     "get_batch": {"operator", "orders", "shopper-app", "auditor", "analyst"},
     "get_batch_balance": {"operator", "auditor", "analyst"},
     "void_batch_coupons": OPERATOR_ONLY,
@@ -34,7 +37,8 @@ TABLE = {
     "confirm_coupons": {"orders"},
     "unlock_coupons": {"orders"},
     "return_coupons": {"orders"},
-    "quote_order": {"orders", "shopper-app"},
+    "list_order_coupons": {"operator", "orders", "auditor"},
+    "quote_order": {"orders", "till", "shopper-app"},
     "get_coupon": {"operator", "orders", "shopper-app", "auditor"},
     "list_coupon_events": {"operator", "auditor"},
     "void_coupon": OPERATOR_ONLY,
@@ -45,6 +49,12 @@ TABLE = {
     "create_rule": OPERATOR_ONLY,
     "list_rules": {"operator", "auditor", "analyst"},
     "stop_rule": OPERATOR_ONLY,
+    "create_issuance_job": OPERATOR_ONLY,
+    "list_issuance_jobs": {"operator", "auditor", "analyst"},
+    "get_issuance_job": {"operator", "auditor", "analyst"},
+    "get_issuance_job_progress": {"operator", "auditor", "analyst"},
+    "get_issuance_job_failures": {"operator", "auditor"},
+    "undo_issuance_job": OPERATOR_ONLY,
     "list_events": {"operator", "auditor", "analyst"},
     "generate_codes": OPERATOR_ONLY,
     "import_codes": OPERATOR_ONLY,
@@ -56,12 +66,33 @@ TABLE = {
     "get_till_code": {"shopper-app"},
     "get_coupon_qr_svg": {"shopper-app"},
     "get_coupon_qr_png": {"shopper-app"},
-    "redeem_in_store": {"orders"},
+    "redeem_in_store": {"orders", "till"},
+    "send_message": OPERATOR_ONLY,
+    "list_messages": {"operator", "auditor"},
+    "withdraw_message": OPERATOR_ONLY,
+    "list_user_messages": {"operator", "shopper-app"},
+    "read_user_messages": {"shopper-app"},
+    "put_contact": {"operator", "shopper-app"},
+    "delete_contact": {"operator", "shopper-app"},
+    "create_channel": OPERATOR_ONLY,
+    "list_channels": {"operator", "auditor"},
+    "rotate_channel_secret": OPERATOR_ONLY,
+    "test_channel": OPERATOR_ONLY,
+    "enable_channel": OPERATOR_ONLY,
+    "delete_channel": OPERATOR_ONLY,
+    "list_failed_deliveries": {"operator", "auditor"},
+    "retry_deliveries": OPERATOR_ONLY,
 }
 """Written down a second time on purpose: whoever opens a cell must say so here."""
 
-OF_NONE = {"create_template", "list_rules", "list_events", "redeem_code", "redeem_in_store", "list_user_coupons"}
-"""A user is no object of the ledger, so an unknown one has an empty wallet; a code is a secret, and no id."""
+OF_NONE = {
+    "create_template", "list_templates", "list_batches", "list_issuance_jobs", "list_rules", "list_events",
+    "redeem_code", "redeem_in_store",
+    "list_user_coupons", "list_order_coupons", "send_message", "list_messages", "list_user_messages",
+    "read_user_messages", "put_contact", "delete_contact", "create_channel", "list_channels", "list_failed_deliveries",
+    "retry_deliveries",
+}  # fmt: skip
+"""Users and orders are no objects of the ledger, so unknown ones have no coupons; a code is a secret, and no id."""
 OF_AN_OBJECT = sorted(TABLE.keys() - OF_NONE)
 
 
@@ -86,6 +117,23 @@ def test_a_role_may_do_what_the_table_says(operation, as_role, scene, project, l
             assert ledger.store.head() == head
 
 
+def test_a_till_redeems_and_quotes_and_nothing_else():
+    """Its key lies about in a shop."""
+    assert {operation for operation, roles in ALLOWED.items() if "till" in roles} == {"redeem_in_store", "quote_order"}
+
+
+OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
+
+
+def test_the_docs_say_what_each_role_may_do():
+    documented = dict(re.findall(r"^\| `([a-z-]+)` \| (`[a-z_`, ]+`) \|$", OPERATE.read_text("utf-8"), re.MULTILINE))
+    expected = {
+        role: ", ".join(f"`{operation}`" for operation, roles in sorted(ALLOWED.items()) if role in roles)
+        for role in keys.ROLES
+    }
+    assert documented == expected
+
+
 @pytest.mark.parametrize("operation", sorted(TABLE))
 def test_without_a_key_nothing_is_told(operation, nobody, scene):
     answer = _send(nobody, operation, *scene.call(operation))
@@ -108,12 +156,18 @@ def test_the_object_of_another_merchant_looks_like_none(operation, scene, strang
         code = "batch_not_found" if operation == "create_rule" else "rule_not_found"
     if path.startswith("/v1/codes/"):
         code = "codes_not_found"
+    if path.startswith("/v1/issuance-jobs/"):
+        code = "job_not_found"
+    if path.startswith(("/v1/channels/", "/v1/messages/")):
+        code = "channel_not_found" if path.startswith("/v1/channels/") else "message_not_found"
     foreign.refused(404, code)
     assert foreign.response.data.replace(known[0].encode(), b"?") == unknown.response.data.replace(b"0" * 26, b"?")
     assert ledger.store.head() == head
 
 
 def _send(caller, operation, path, body):
+    if operation.startswith(("put_", "delete_")):
+        return caller.put(path, body) if operation.startswith("put_") else caller.delete(path)
     return caller.get(path) if operation.startswith(("get_", "list_")) else caller.post(path, body)
 
 

@@ -61,18 +61,62 @@ def test_the_history_shows_both(operator, as_role, shop, ledger):
     assert [submitted.actor, approved.actor] == keys
 
 
-def test_what_was_approved_is_raised_by_another_than_who_submitted_it(operator, as_role, shop):
-    batch = f"/v1/batches/{shop.batch(start=False, needs_approval=True, quantity=10, budget_minor=5_000)}"
+@pytest.fixture
+def planned(as_role, shop):
+    """The address of a batch that needs approval, and its planner."""
+    planner = as_role("operator")
+    plan = {"name": "June", "quantity": 10, "valid_for_seconds": 3_600, "budget_minor": 5_000, "needs_approval": True}
+    template_id = planner.get(f"/v1/batches/{shop.batch()}").ok()["template_id"]
+    made = planner.post("/v1/batches", {"template_id": template_id, **plan}).ok(201)
+    return f"/v1/batches/{made['batch_id']}", planner
+
+
+def test_who_planned_it_does_not_approve_what_another_submitted(planned, operator, as_role):
+    batch, planner = planned
     operator.post(f"{batch}/submit").ok()
-    second = as_role("operator")
-    second.post(f"{batch}/approve").ok()
-    more, dearer = {"expected": 10, "target": 1_000_000_000}, {"expected_minor": 5_000, "target_minor": 10**14}
-    for step in ("start", None):
-        operator.post(f"{batch}/quantity", more).refused(409, "self_approval")
-        operator.post(f"{batch}/budget", dearer).refused(409, "self_approval")
-        if step:
-            operator.post(f"{batch}/{step}").ok()
+    planner.post(f"{batch}/approve").refused(409, "self_approval")
+    operator.post(f"{batch}/approve").refused(409, "self_approval")
+    as_role("operator").post(f"{batch}/approve").ok()
+
+
+MORE, DEARER = {"expected": 10, "target": 1_000_000}, {"expected_minor": 5_000, "target_minor": 10**12}
+
+
+@pytest.mark.parametrize(("change", "body"), [("quantity", MORE), ("budget", DEARER)])
+def test_nobody_alone_raises_what_was_approved(change, body, planned, operator):
+    """The approver raises it, and would start it without anybody's word."""
+    batch, planner = planned
+    planner.post(f"{batch}/submit").ok()
+    operator.post(f"{batch}/approve").ok()
+    raised = operator.post(f"{batch}/{change}", body)
+    assert raised.ok()["state"] == "DRAFT"
+    assert raised.headers["ETag"] == '"5"'
+    operator.post(f"{batch}/start").refused(409, "batch_state_conflict")
+    operator.post(f"{batch}/submit").ok()
+    operator.post(f"{batch}/approve").refused(409, "self_approval")
+    planner.post(f"{batch}/approve").refused(409, "self_approval")
+
+
+def test_what_runs_is_raised_in_a_pause_and_reviewed_again(planned, operator, project):
+    batch, planner = planned
+    planner.post(f"{batch}/submit").ok()
+    operator.post(f"{batch}/approve").ok()
+    operator.post(f"{batch}/start").ok()
+    operator.post(f"{batch}/claims", {"user_id": "user-1"}).ok(201)
+    for change, body in (("quantity", MORE), ("budget", DEARER)):
+        problem = operator.post(f"{batch}/{change}", body).refused(409, "batch_state_conflict")
+        assert problem["facts"]["state"] == "RUNNING"
     operator.post(f"{batch}/quantity", {"expected": 10, "target": 9}).ok()
     operator.post(f"{batch}/budget", {"expected_minor": 5_000, "target_minor": 4_500}).ok()
-    assert second.post(f"{batch}/quantity", {"expected": 9, "target": 20}).ok()["quantity"] == 20
-    assert second.post(f"{batch}/budget", {"expected_minor": 4_500, "target_minor": 10_000}).ok()["version"] == 8
+    operator.post(f"{batch}/pause", {"reason": "more"}).ok()
+    assert planner.post(f"{batch}/quantity", {"expected": 9, "target": 20}).ok()["state"] == "DRAFT"
+    project()
+    assert operator.get(f"{batch}/balance").ok()["state"] == "DRAFT"
+    operator.post(f"{batch}/resume").refused(409, "batch_state_conflict")
+    planner.post(f"{batch}/budget", {"expected_minor": 4_500, "target_minor": 10_000}).ok()
+    planner.post(f"{batch}/submit").ok()
+    operator.post(f"{batch}/approve").ok()
+    operator.post(f"{batch}/start").ok()
+    operator.post(f"{batch}/claims", {"user_id": "user-2"}).ok(201)
+    project()
+    assert operator.get(f"{batch}/balance").ok()["issued"] == 2

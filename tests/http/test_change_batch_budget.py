@@ -25,7 +25,8 @@ def test_is_refused_when_the_budget_is_another(operator, batch):
 
 def test_is_refused_below_what_is_issued(operator, batch):
     operator.post(f"{batch}/coupons", {"user_ids": ["u"] * 3}).ok(201)
-    operator.post(f"{batch}/budget", {"expected_minor": 10_000, "target_minor": 1_499}).refused(409, "budget_conflict")
+    answer = operator.post(f"{batch}/budget", {"expected_minor": 10_000, "target_minor": 1_499})
+    assert answer.refused(409, "budget_conflict")["facts"] == {"budget_taken_minor": 1_500}
     operator.post(f"{batch}/budget", {"expected_minor": 10_000, "target_minor": 1_500}).ok()
     operator.post(f"{batch}/claims", {"user_id": "u"}).refused(409, "budget_spent")
 

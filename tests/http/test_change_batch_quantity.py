@@ -23,7 +23,8 @@ def test_is_refused_when_the_quantity_is_another(operator, batch):
 
 def test_is_refused_below_what_is_issued(operator, batch):
     operator.post(f"{batch}/coupons", {"user_ids": ["u"] * 3}).ok(201)
-    operator.post(f"{batch}/quantity", {"expected": 100, "target": 2}).refused(409, "quantity_conflict")
+    answer = operator.post(f"{batch}/quantity", {"expected": 100, "target": 2})
+    assert answer.refused(409, "quantity_conflict")["facts"] == {"issued": 3}
     operator.post(f"{batch}/quantity", {"expected": 100, "target": 3}).ok()
     operator.post(f"{batch}/claims", {"user_id": "u"}).refused(409, "sold_out")
 

@@ -39,7 +39,7 @@ def digest(path, body):
 
 def test_a_code_is_not_found_in_the_table_of_requests(operator, orders, as_role, shop, ledger, calls):
     phone = as_role("shopper-app")
-    shown = phone.get(f"/v1/coupons/{shop.coupon()}/till-code").ok()["static_code"]
+    shown = phone.get(f"/v1/coupons/{shop.coupon()}/till-code", user_id="user-1").ok()["static_code"]
     calls["/v1/redemptions"]["code"] = shown
     callers = {"/v1/codes/redemptions": phone, "/v1/redemptions": orders}
     for number, (path, body) in enumerate(calls.items()):

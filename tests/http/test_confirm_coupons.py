@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from ledger.benefit import Benefit
+from ledger.scope import Scope
 from tests.unit.specs import TERMS
 
 ALLOCATION = [
@@ -37,7 +38,9 @@ def test_spends_the_coupon(orders, scene, ledger):
         "order_id": "order-1",
         "redemption_id": redeemed["redemption_id"],
         "discount_minor": 100,
+        "allocation": ALLOCATION,
     }
+    assert "allocation" not in redeemed
     used = ledger.store.history(f"coupon-{coupon_id}")[-1].event
     assert used.allocation == ALLOCATION
     assert (used.order_total_minor, used.paid_minor) == (5_000, 4_900)
@@ -108,8 +111,7 @@ def test_a_voucher_keeps_what_is_not_spent(orders, shop):
         shown = orders.get(f"/v1/coupons/{coupon_id}").ok()
         assert (shown["state"], shown["balance_minor"]) == (state, left)
     returned = {"coupon_ids": [coupon_id], "reason": "order_cancelled"}
-    orders.post("/v1/orders/order-1/returns", returned).refused(409, "return_not_allowed")
-    for order_id, balance in (("order-2", 600), ("order-1", 1_000)):
+    for order_id, balance in (("order-1", 400), ("order-2", 1_000)):
         orders.post(f"/v1/orders/{order_id}/returns", returned).ok()
         assert orders.get(f"/v1/coupons/{coupon_id}").ok()["balance_minor"] == balance
 
@@ -148,6 +150,48 @@ def test_coupons_that_were_priced_alone_are_not_confirmed_together(orders, shop)
     orders.post("/v1/orders/order-1/locks", lock | {"coupon_ids": coupon_ids}).ok()
     redeemed = orders.post("/v1/orders/order-1/confirmations", both).ok()["redemptions"]
     assert sorted(each["discount_minor"] for each in redeemed) == [200, 500]
+
+
+def test_answers_the_allocation_that_it_was_not_told(orders, shop):
+    shared, own = _two(orders, shop)
+    tea = BASKET["lines"][0]
+    basket = BASKET | {"lines": [tea, {"line_id": "2", "product_id": "pot", "unit_price_minor": 700}]}
+    lock = {"user_id": "user-1", "coupon_ids": [shared, own], "basket": basket}
+    locks = orders.post("/v1/orders/order-1/locks", lock).ok()["locks"]
+    told = [{"coupon_id": shared}, {"coupon_id": own, "discount_minor": 101}]
+    redeemed = orders.post("/v1/orders/order-1/confirmations", {"redemptions": told}).ok()["redemptions"]
+    assert redeemed[0]["allocation"] == locks[0]["allocation"]
+    assert [(part["line_id"], part["discount_minor"]) for part in redeemed[1]["allocation"]] == [("1", 51), ("2", 50)]
+    for each in redeemed:
+        shown = orders.get(f"/v1/coupons/{each['coupon_id']}").ok()["redemption"]
+        assert shown["allocation"] == each["allocation"]
+    back = {"coupon_ids": [own], "reason": "order_cancelled", "lines": [{"line_id": "1"}]}
+    (returned,) = orders.post("/v1/orders/order-1/returns", back).ok()["coupons"]
+    assert returned["returned_minor"] == 51
+
+
+def test_a_priced_lock_in_store_is_confirmed_in_store(orders, shop, ledger):
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=replace(TERMS, scope=Scope(channels=("in_store",)))))
+    lock = {"user_id": "user-1", "coupon_ids": [coupon_id], "basket": BASKET | {"channel": "in_store"}}
+    orders.post("/v1/orders/order-1/locks", lock).ok()
+    confirm = {"redemptions": [{"coupon_id": coupon_id}]}
+    orders.post("/v1/orders/order-1/confirmations", confirm | {"channel": "online"}).refused(422, "out_of_scope")
+    orders.post("/v1/orders/order-1/confirmations", confirm).ok()
+    assert ledger.store.history(f"coupon-{coupon_id}")[-1].event.channel == "in_store"
+
+
+def test_a_gift_need_not_be_in_the_scope_that_says_what_must_be_bought(orders, shop):
+    gift = Benefit(kind="gift", products=("mug",))
+    coupon_id = shop.coupon(
+        batch_id=shop.batch(terms=replace(TERMS, benefit=gift, scope=Scope(products=("tea",))), per_user_limit=None)
+    )
+    mug = {"line_id": "2", "product_id": "mug", "unit_price_minor": 500}
+    basket = BASKET | {"lines": [*BASKET["lines"], mug]}
+    orders.post("/v1/orders/order-1/locks", {"user_id": "user-1", "coupon_ids": [coupon_id], "basket": basket}).ok()
+    for told in ({}, {"discount_minor": 500, "allocation": [{"line_id": "2", "discount_minor": 500}]}):
+        body = {"redemptions": [{"coupon_id": coupon_id, **told}]}
+        (redeemed,) = orders.post("/v1/orders/order-1/confirmations", body).ok()["redemptions"]
+        assert redeemed["discount_minor"] == 500
 
 
 def test_an_unknown_one_is_not_found(orders):

@@ -46,6 +46,7 @@ def test_keeps_the_whole_plan_in_utc(operator, template_id):
         "per_person_limit": None,
         "budget_minor": 10**15,
         "needs_approval": True,
+        "alerts": {"stock_below": 100, "budget_spent_permyriad": 9_000, "claims_per_minute": 10**9},
     }
     id = operator.post("/v1/batches", {"template_id": template_id, **plan}).ok(201)["batch_id"]
     shown = operator.get(f"/v1/batches/{id}").ok()
@@ -167,7 +168,31 @@ OUT_OF_BOUNDS = [
     ("budget_minor", 5.0),
     ("audience", []),
     ("audience", None),
+    ("alerts", None),
+    ("alerts", 5),
 ]
+
+
+@pytest.mark.parametrize(
+    ("alerts", "pointer"),
+    [
+        ({"stock_below": 0}, "/alerts/stock_below"),
+        ({"stock_below": "5"}, "/alerts/stock_below"),
+        ({"budget_spent_permyriad": 10_001}, "/alerts/budget_spent_permyriad"),
+        ({"budget_spent_permyriad": 5_000}, "/alerts"),  # the plan has no budget
+        ({"claims_per_minute": 1.5}, "/alerts/claims_per_minute"),
+        ({"claims_per_hour": 1}, "/alerts/claims_per_hour"),
+    ],
+)
+def test_an_alert_has_a_form(operator, template_id, alerts, pointer):
+    answer = operator.post("/v1/batches", {"template_id": template_id, **PLAN, "alerts": alerts})
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == [pointer]
+
+
+def test_tells_of_nothing_unless_asked(operator, template_id):
+    id = operator.post("/v1/batches", {"template_id": template_id, **PLAN}).ok(201)["batch_id"]
+    assert set(operator.get(f"/v1/batches/{id}").ok()["alerts"].values()) == {None}
 
 
 def test_other_fields_have_bounds(operator, template_id):

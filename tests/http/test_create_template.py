@@ -60,6 +60,7 @@ def test_keeps_every_term(operator):
         "return_policy": {"buyer_refund": "restore_with_grace", "grace_days": 7},
         "lock_ttl_seconds": 60,
         "merchant_share_permyriad": 2_500,
+        "reminders": {"days_before": [7, 1], "quiet_from_minute": 1_320, "quiet_until_minute": 480},
     }
     id = operator.post("/v1/templates", {"name": "Tea", "terms": terms}).ok(201)["template_id"]
     kept = operator.get(f"/v1/templates/{id}").ok()["terms"]
@@ -105,6 +106,16 @@ CASES = [
     (
         {"terms": {**TERMS, "return_policy": {"buyer_refund": "restore_with_grace"}}},
         "/terms/return_policy/grace_days",
+    ),
+    ({"terms": {**TERMS, "reminders": {"days_before": [0]}}}, "/terms/reminders/days_before/0"),
+    ({"terms": {**TERMS, "reminders": {"days_before": [91]}}}, "/terms/reminders/days_before/0"),
+    ({"terms": {**TERMS, "reminders": {"days_before": [1, 1]}}}, "/terms/reminders/days_before"),
+    ({"terms": {**TERMS, "reminders": {"days_before": [*range(1, 12)]}}}, "/terms/reminders/days_before"),
+    ({"terms": {**TERMS, "reminders": {"quiet_from_minute": 60}}}, "/terms/reminders/quiet_until_minute"),
+    ({"terms": {**TERMS, "reminders": {"quiet_from_minute": 1_440}}}, "/terms/reminders/quiet_from_minute"),
+    (
+        {"terms": {**TERMS, "reminders": {"quiet_from_minute": 60, "quiet_until_minute": 60}}},
+        "/terms/reminders/quiet_until_minute",
     ),
     ({"terms": {**TERMS, "benefit": {"kind": "free"}}}, "/terms/benefit/kind"),
     ({"terms": {**TERMS, "benefit": {"kind": "amount_off"}}}, "/terms/benefit/value_minor"),

@@ -12,7 +12,7 @@ MEMBERS = {
     "batch_id", "state", "quantity", "version", "template_id", "template_version", "name", "campaign",
     "per_user_limit", "claim_from", "claim_until", "valid_from", "valid_until", "valid_delay_seconds",
     "valid_for_seconds", "time_zone", "ends_at_day_close", "per_day_limit", "per_user_day_limit", "per_person_limit",
-    "budget_minor", "audience", "needs_approval",
+    "budget_minor", "budget_taken_minor", "audience", "needs_approval", "alerts",
 }  # fmt: skip
 
 
@@ -23,6 +23,17 @@ def test_shows_the_batch_and_nothing_else(operator, shop):
     assert shown.keys() == MEMBERS
     assert (shown["batch_id"], shown["state"], shown["version"]) == (batch_id, "RUNNING", 2)
     assert answer.headers["ETag"] == '"2"'
+
+
+def test_shows_what_is_taken_of_the_budget(operator, shop):
+    assert operator.get(f"/v1/batches/{shop.batch()}").ok()["budget_taken_minor"] is None
+    batch_id = shop.batch(budget_minor=2_000, per_user_limit=None)
+    assert operator.get(f"/v1/batches/{batch_id}").ok()["budget_taken_minor"] == 0
+    coupon_id = shop.coupon(batch_id=batch_id)
+    operator.post(f"/v1/batches/{batch_id}/coupons", {"user_ids": ["user-1", "user-2"]}).ok(201)
+    operator.post(f"/v1/coupons/{coupon_id}/void", {"reason": "gives nothing back"}).ok()
+    shown = operator.get(f"/v1/batches/{batch_id}").ok()
+    assert (shown["budget_minor"], shown["budget_taken_minor"]) == (2_000, 1_500)
 
 
 def test_the_clock_ends_a_batch(operator, shop, long_ago):

@@ -30,7 +30,7 @@ def test_counts_every_coupon_once(as_role, shop, project, long_ago):
     assert (balance["state"], balance["position"]) == ("RUNNING", position)
     assert balance.keys() == {
         "batch_id", "state", "quantity", "issued", *STATES, "returned", "discount_minor", "returned_minor",
-        "budget_minor", "position", "as_of",
+        "budget_minor", "budget_taken_minor", "position", "as_of",
     }  # fmt: skip
 
 
@@ -48,6 +48,18 @@ def test_counts_what_orders_spend_of_vouchers(as_role, shop, project):
     balance = as_role("analyst").get(f"/v1/batches/{batch_id}/balance").ok()
     assert {state: balance[state] for state in STATES} == dict.fromkeys(STATES, 0) | {"unused": 1}
     assert (balance["discount_minor"], balance["returned"], balance["returned_minor"]) == (380, 1, 180)
+
+
+def test_shows_what_is_taken_of_the_budget(as_role, shop, project):
+    batch_id = shop.batch(budget_minor=2_000, per_user_limit=None)
+    without = shop.batch()
+    shop.coupon(batch_id=batch_id)
+    project()
+    analyst = as_role("analyst")
+    shown = analyst.get(f"/v1/batches/{batch_id}/balance").ok()
+    assert (shown["budget_minor"], shown["budget_taken_minor"]) == (2_000, 500)
+    shown = analyst.get(f"/v1/batches/{without}/balance").ok()
+    assert (shown["budget_minor"], shown["budget_taken_minor"]) == (None, None)
 
 
 def test_shows_a_batch_under_review(operator, shop, project):

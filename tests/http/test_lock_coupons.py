@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ledger import use_cases
 from ledger.benefit import Benefit
-from ledger.scope import UseHours
+from ledger.scope import Scope, UseHours
 from ledger.terms import Terms
 
 STACKABLE = Terms(
@@ -212,6 +212,91 @@ def test_a_quote_that_is_no_longer_true_is_refused(orders, shop, ledger):
     problem = _lock(orders, [coupon_id], basket=smaller).refused(422, "below_min_spend")
     assert problem["facts"]["missing_minor"] == 1_000
     assert ledger.store.head() == head
+
+
+K = {
+    "currency": "EUR",
+    "lines": [
+        {"line_id": "1", "product_id": "x", "unit_price_minor": 1_000},
+        {"line_id": "2", "product_id": "y", "unit_price_minor": 1_000},
+    ],
+}
+
+
+def _off(shop, product, value, **terms):
+    """A coupon of so much off one product, which goes with others."""
+    benefit = Benefit(kind="amount_off", value_minor=value)
+    own = replace(STACKABLE, benefit=benefit, scope=Scope(products=(product,)), **terms)
+    return shop.coupon(batch_id=shop.batch(terms=own))
+
+
+def _confirm(orders, *coupon_ids, order_id="order-1", **body):
+    named = [{"coupon_id": coupon_id} for coupon_id in coupon_ids]
+    return orders.post(f"/v1/orders/{order_id}/confirmations", {"redemptions": named, **body})
+
+
+def test_a_coupon_that_joins_later_is_used_with_those_of_before(orders, shop):
+    one, other = _off(shop, "x", 100), _off(shop, "y", 200)
+    first = _lock(orders, [one], basket=K).ok()
+    both = _lock(orders, [one, other], basket=K).ok()
+    assert both["quote_digest"] != first["quote_digest"]
+    assert len({lock["lock_id"] for lock in both["locks"]}) == 1
+    redeemed = _confirm(orders, one, other, lock_id=both["locks"][0]["lock_id"]).ok()["redemptions"]
+    assert sorted(each["discount_minor"] for each in redeemed) == [100, 200]
+
+
+def test_a_lock_is_of_the_basket_that_it_was_asked_for_last(orders, shop, ledger):
+    """Also where the coupon takes the same off both."""
+    coupon_id = _off(shop, "x", 100)
+    _lock(orders, [coupon_id], basket=K | {"lines": K["lines"][:1]}).ok()
+    dearer = K | {"lines": [K["lines"][0], K["lines"][1] | {"unit_price_minor": 9_000}]}
+    locked = _lock(orders, [coupon_id], basket=dearer).ok()
+    _confirm(orders, coupon_id).ok()
+    held, used = (entry.event for entry in ledger.store.history(f"coupon-{coupon_id}")[-2:])
+    assert (held.quote_digest, held.order_total_minor) == (locked["quote_digest"], 10_000)
+    assert (used.lock_id, used.order_total_minor) == (locked["locks"][0]["lock_id"], 10_000)
+
+
+def test_what_the_order_system_values_is_bounded_by_the_last_basket(orders, shop):
+    stated = Terms(benefit=Benefit(kind="order_stated", max_discount_minor=500), currency="EUR")
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=stated))
+    _lock(orders, [coupon_id], basket=K).ok()
+    _lock(orders, [coupon_id], basket=K | {"lines": [K["lines"][0] | {"unit_price_minor": 200}]}).ok()
+    told = {"redemptions": [{"coupon_id": coupon_id, "discount_minor": 500}]}
+    problem = orders.post("/v1/orders/order-1/confirmations", told).refused(422, "not_applicable")
+    assert problem["facts"]["most_minor"] == 200
+
+
+def test_another_total_is_judged_anew(orders, shop):
+    terms = Terms(benefit=Benefit(kind="amount_off", value_minor=500), currency="EUR", min_spend_minor=2_000)
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=terms))
+    first = _lock(orders, [coupon_id], order_total_minor=4_200).ok()["locks"][0]
+    _lock(orders, [coupon_id], order_total_minor=100).refused(422, "below_min_spend")
+    second = _lock(orders, [coupon_id], order_total_minor=4_300).ok()["locks"][0]
+    assert second["lock_id"] != first["lock_id"]
+    assert _lock(orders, [coupon_id], order_total_minor=4_300).ok()["locks"] == [second]
+    stale = {"redemptions": [{"coupon_id": coupon_id, "discount_minor": 500}], "lock_id": first["lock_id"]}
+    orders.post("/v1/orders/order-1/confirmations", stale).refused(409, "lock_mismatch")
+
+
+def test_a_friend_does_not_take_over_what_another_friend_holds_for_the_order(orders, shop):
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=replace(STACKABLE, shareable=True)))
+    shop.ledger.do(use_cases.share(shop.request(), coupon_id, user_id="user-1", with_user_ids=["f1", "f2"]))
+    held = _lock(orders, [coupon_id], user_id="f1", basket=K).ok()
+    for basket in ({"basket": K}, {}):
+        _lock(orders, [coupon_id], user_id="f2", **basket).refused(409, "coupon_locked")
+    asked = {"user_id": "f2", "coupon_ids": [coupon_id], "basket": K}
+    (quoted,) = orders.post("/v1/orders/order-1/quotes", asked).ok()["coupons"]
+    assert (quoted["outcome"], quoted["refusal"]["code"]) == ("refused", "coupon_locked")
+    assert _lock(orders, [coupon_id], user_id="f1", basket=K).ok() == held
+
+
+def test_no_coupon_is_held_for_nothing(orders, shop):
+    shipping = Terms(benefit=Benefit(kind="free_shipping"), currency="EUR", stacking_mode="stackable")
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=shipping))
+    problem = _lock(orders, [coupon_id], basket=K).refused(422, "not_applicable")
+    assert problem["facts"] == {"coupon_id": coupon_id}
+    _lock(orders, [coupon_id], basket=K | {"shipping_minor": 490}).ok()
 
 
 def test_a_basket_of_another_users_coupon_says_nothing_of_it(orders, shop):

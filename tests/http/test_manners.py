@@ -20,7 +20,7 @@ def test_an_unknown_address_is_a_problem(nobody, operator):
 
 def test_a_wrong_method_names_the_right_ones(operator):
     cases = {
-        "/v1/templates": ("GET", "POST"),
+        "/v1/templates": ("DELETE", "GET, HEAD, POST"),
         "/v1/events": ("POST", "GET, HEAD"),
         "/v1/coupons/c": ("DELETE", "GET, HEAD"),
         "/v1/orders/o/locks": ("PUT", "POST"),
@@ -108,7 +108,7 @@ CATALOGUE = {
     "code_used": 409, "codes_exported": 409, "lock_limit_reached": 409, "quote_changed": 409,
     "return_not_allowed": 409, "not_transferable": 409, "not_shareable": 409, "redemption_code_invalid": 409,
     "out_of_scope": 422, "out_of_hours": 422, "below_min_spend": 422, "exclusive_conflict": 422, "risky_terms": 422,
-    "fact_required": 422, "too_many_misses": 429,
+    "fact_required": 422, "too_many_misses": 429, "rate_limited": 429,
 }  # fmt: skip
 
 

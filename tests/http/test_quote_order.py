@@ -204,6 +204,30 @@ def test_the_best_combination_can_be_locked_and_confirmed_as_quoted(orders, offe
     orders.post("/v1/orders/order-1/confirmations", {"redemptions": redemptions}).ok()
 
 
+def test_a_digest_holds_for_a_lock_with_what_the_order_system_values(orders, offer):
+    ids = [offer(), offer(benefit=Benefit(kind="order_stated"))]
+    quote = orders.post(PATH, ask(coupon_ids=ids)).ok()
+    assert {each["outcome"] for each in quote["coupons"]} == {"used", "unvalued"}
+    lock = {"user_id": "user-1", "coupon_ids": ids, "basket": ask()["basket"], "quote_digest": quote["digest"]}
+    locked = orders.post("/v1/orders/order-1/locks", lock).ok()
+    assert (locked["quote_digest"], locked["discount_minor"]) == (quote["digest"], quote["discount_minor"])
+    told = [{"coupon_id": ids[0]}, {"coupon_id": ids[1], "discount_minor": 7}]
+    orders.post("/v1/orders/order-1/confirmations", {"redemptions": told}).ok()
+
+
+def test_a_voucher_of_which_the_order_spent_a_part_is_not_offered_to_it(orders, offer, shop):
+    """Its lock refuses it, as the quote says."""
+    voucher = offer(benefit=Benefit(kind="cash_voucher", value_minor=1_000, leaves_balance=True))
+    work = use_cases.redeem(shop.request(), "order-1", coupon_id=voucher, discount_minor=300, user_id="user-1")
+    shop.ledger.do(work)
+    (quoted,) = orders.post(PATH, ask(coupon_ids=[voucher])).ok()["coupons"]
+    assert (quoted["outcome"], quoted["refusal"]["code"]) == ("refused", "coupon_used")
+    lock = {"user_id": "user-1", "coupon_ids": [voucher], "basket": ask()["basket"]}
+    orders.post("/v1/orders/order-1/locks", lock).refused(409, "coupon_used")
+    other = orders.post("/v1/orders/order-2/quotes", ask(coupon_ids=[voucher])).ok()
+    assert other["discount_minor"] == 700
+
+
 def test_another_users_or_unknown_coupons_look_alike(orders, offer):
     theirs = offer("user-2")
     foreign = orders.post(PATH, ask(coupon_ids=[theirs])).refused(404, "coupon_not_found")

@@ -72,6 +72,25 @@ def test_an_address_is_the_clients_own_where_it_is_told(app_of_the_shop, scene, 
     app_of_the_shop.post(PATH, good | {"client_address": "198.51.100.8"}).ok(201)
 
 
+def test_one_guesser_behind_a_load_balancer_closes_the_shop_to_nobody_else(app_of_the_shop, scene, monkeypatch):
+    """The connection is the shop's server, whoever asks it."""
+    monkeypatch.setattr(code_store, "ADDRESS_MISSES", 3)
+    for number in range(5):
+        app_of_the_shop.post(PATH, {"code": "guess", "user_id": f"user-{number}"}).refused(404, "code_not_found")
+    app_of_the_shop.post(PATH, {"code": scene.code(), "user_id": "somebody"}).ok(201)
+
+
+def test_an_address_is_counted_for_each_merchant(app_of_the_shop, stranger, scene, monkeypatch):
+    monkeypatch.setattr(code_store, "ADDRESS_MISSES", 3)
+    theirs = stranger("shopper-app")
+    for number in range(4):
+        body = {"code": "guess", "user_id": f"user-{number}", "client_address": "198.51.100.7"}
+        answer = theirs.post(PATH, body)
+    answer.refused(429, "too_many_misses")
+    good = {"code": scene.code(), "user_id": "user-1", "client_address": "198.51.100.7"}
+    app_of_the_shop.post(PATH, good).ok(201)
+
+
 def test_a_code_is_no_longer_than_a_code(app_of_the_shop):
     app_of_the_shop.post(PATH, {"code": "A" * 129, "user_id": "user-1"}).refused(422, "invalid_field")
     app_of_the_shop.post(PATH, {"code": "", "user_id": "user-1"}).refused(422, "invalid_field")

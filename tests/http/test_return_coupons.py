@@ -11,16 +11,23 @@ def _return(orders, coupon_ids, order_id="order-1", reason="order_cancelled", **
 
 
 @pytest.mark.parametrize(
-    ("reason", "state"), [("order_cancelled", "UNUSED"), ("merchant_refund", "UNUSED"), ("buyer_refund", "USED")]
+    ("reason", "state", "given"),
+    [("order_cancelled", "UNUSED", 100), ("merchant_refund", "UNUSED", 100), ("buyer_refund", "USED", 0)],
 )
-def test_does_what_the_policy_says(orders, scene, reason, state):
+def test_does_what_the_policy_says(orders, operator, scene, project, reason, state, given):
     coupon_id = scene.used()
     returned = _return(orders, [coupon_id], reason=reason).ok()
     assert returned == {
         "order_id": "order-1",
-        "coupons": [{"coupon_id": coupon_id, "state": state, "returned_minor": 100}],
+        "coupons": [{"coupon_id": coupon_id, "state": state, "returned_minor": given}],
     }
-    assert orders.get(f"/v1/coupons/{coupon_id}").ok()["state"] == state
+    shown = orders.get(f"/v1/coupons/{coupon_id}").ok()
+    assert shown["state"] == state
+    (seen,) = orders.get("/v1/orders/order-1/coupons").ok()["coupons"]
+    assert seen["redemption"]["returned_minor"] == given
+    project()
+    balance = operator.get(f"/v1/batches/{shown['batch_id']}/balance").ok()
+    assert (balance["discount_minor"], balance["returned"], balance["returned_minor"]) == (100, 1, given)
 
 
 def _allocated(orders, scene):
@@ -58,7 +65,10 @@ def test_never_gives_back_more_than_a_line_carried(orders, scene):
 
 def test_of_several_coupons_each_gives_back_what_it_has_on_the_lines(orders, scene):
     coupon_ids = sorted([_allocated(orders, scene), scene.used()])
-    given = _return(orders, coupon_ids, lines=[{"line_id": "2"}, {"line_id": "3"}]).ok()["coupons"]
+    problem = _return(orders, coupon_ids, lines=[{"line_id": "2"}, {"line_id": "3"}])
+    assert problem.refused(409, "return_not_allowed")["facts"] == {"order_id": "order-1", "line_id": "3"}
+    assert problem.pointers() == ["/lines/1/line_id"]
+    given = _return(orders, coupon_ids, lines=[{"line_id": "2"}]).ok()["coupons"]
     assert sorted((each["returned_minor"], each["state"]) for each in given) == [(0, "USED"), (40, "USED")]
     problem = _return(orders, coupon_ids, lines=[{"line_id": "2"}]).refused(409, "return_not_allowed")
     assert problem["facts"] == {"order_id": "order-1"}

@@ -14,9 +14,9 @@ PLANS = [
     {"trigger": "referred", "receiver": "user"},
     {"trigger": "referred", "receiver": "referrer"},
     {"trigger": "tier_changed", "tiers": ["gold", "platinum"]},
-    {"trigger": "order_paid", "min_paid_minor": 5_000},
+    {"trigger": "order_paid", "min_paid_minor": 5_000, "currency": "EUR"},
 ]
-DEFAULTS = {"receiver": "user", "min_paid_minor": 0, "tiers": []}
+DEFAULTS = {"receiver": "user", "min_paid_minor": 0, "currency": None, "tiers": []}
 
 
 @pytest.fixture
@@ -46,6 +46,9 @@ CASES = [
     ({"min_paid_minor": 1}, "/min_paid_minor"),
     ({"trigger": "order_paid", "min_paid_minor": -1}, "/min_paid_minor"),
     ({"trigger": "order_paid", "min_paid_minor": "5"}, "/min_paid_minor"),
+    ({"trigger": "order_paid", "min_paid_minor": 5}, "/currency"),
+    ({"trigger": "order_paid", "currency": "euro"}, "/currency"),
+    ({"currency": "EUR"}, "/currency"),
     ({"tiers": ["gold"]}, "/tiers"),
     ({"trigger": "tier_changed", "tiers": [""]}, "/tiers/0"),
     ({"trigger": "tier_changed", "tiers": ["t"] * 101}, "/tiers"),

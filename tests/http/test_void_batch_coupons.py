@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ledger import undoing, use_cases
+from ledger import code_jobs, undoing, use_cases
 from ledger.aggregate import coupon_id
 from ledger.coupon import Redemption
+from ledger.typed_codes import exchange
+from tests.http.conftest import CODE_KEYS
 
 
 @pytest.fixture
@@ -79,6 +81,24 @@ def test_a_job_of_many_messages(operator, shop, ledger, batch_id):
     assert (page["voided"], len(page["refused"])) == (6, 3)
 
 
+def test_what_a_leaked_set_of_codes_gave(operator, shop, ledger, batch_id):
+    """Each exchange has the request id of its own user's app, so only the set says which coupons they are."""
+    coupons = {}
+    for name in ("leaked", "other"):
+        codes_id = code_jobs.generate(ledger, CODE_KEYS, shop.request(), batch_id, 3).answer["codes_id"]
+        for number, code in enumerate(code_jobs.export(ledger, CODE_KEYS, shop.merchant_id, codes_id)):
+            got = exchange(ledger, CODE_KEYS, shop.request(), code, f"user-{number}").answer["coupon_id"]
+            coupons[got] = codes_id, name
+    others = issued(shop, batch_id, 3)
+    spent, leaked = next((coupon_id, codes_id) for coupon_id, (codes_id, name) in coupons.items() if name == "leaked")
+    ledger.do(use_cases.redeem(shop.request(), "till-1", coupon_id=spent, discount_minor=1))
+    (page,) = walked(operator, batch_id, codes_id=leaked)
+    assert page == {"voided": 2, "refused": [{"coupon_id": spent, "code": "coupon_used"}], "next_cursor": None}
+    assert {coupons[id][1] for id in voided(ledger, [*coupons, *others])} == {"leaked"}
+    (page,) = walked(operator, batch_id, codes_id="nowhere")
+    assert page == {"voided": 0, "refused": [], "next_cursor": None}
+
+
 def test_a_job_in_a_large_batch_takes_pages_that_may_hold_nothing(operator, shop, ledger, batch_id, monkeypatch):
     issued(shop, batch_id, 30)
     mine = issued(shop, batch_id, 2, "import-1")
@@ -115,6 +135,7 @@ def test_a_cursor_is_good_for_its_walk(operator, as_role, shop, batch_id):
     path, body = f"/v1/batches/{batch_id}/voids", {"reason": "by mistake"}
     on = body | {"cursor": operator.post(path, body).ok()["next_cursor"]}
     operator.post(path, on | {"issued_by": "import-1"}).refused(400, "bad_cursor")
+    operator.post(path, on | {"codes_id": "import-1"}).refused(400, "bad_cursor")
     operator.post(f"/v1/batches/{shop.batch()}/voids", on).refused(400, "bad_cursor")
     as_role("operator").post(path, on).refused(400, "bad_cursor")
     assert operator.post(path, on).ok()["voided"] == 1
@@ -129,6 +150,9 @@ def test_a_cursor_is_good_for_its_walk(operator, as_role, shop, batch_id):
         ({"issued_by": "x" * 256}, "/issued_by"),
         ({"issued_by_prefix": "caf\u00e9"}, "/issued_by_prefix"),
         ({"issued_by": "a", "issued_by_prefix": "a"}, "/issued_by_prefix"),
+        ({"issued_by": "a", "codes_id": "a"}, "/codes_id"),
+        ({"issued_by_prefix": "a", "codes_id": "a"}, "/codes_id"),
+        ({"codes_id": ""}, "/codes_id"),
         ({"cursor": "not/a/cursor"}, "/cursor"),
     ],
 )

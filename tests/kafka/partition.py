@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from consumers.inbox import Inbox, Taken
 from consumers.inputs import BusinessTime, Input
 from consumers.messages import Wire
+from consumers.waiting import WAIT_SECONDS
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.rules import RulePlan
@@ -30,10 +31,17 @@ class Partition:
     """Takes messages in their order, each call being one poll."""
 
     def __init__(
-        self, ledger: Ledger, input: Input, *, group: str = "test", business_time: BusinessTime = "live"
+        self,
+        ledger: Ledger,
+        input: Input,
+        *,
+        group: str = "test",
+        number: int = 0,
+        business_time: BusinessTime = "live",
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        self._place = (input.topic, 0)
-        self._inbox = Inbox(ledger, input, group, business_time)
+        self._place = (input.topic, number)
+        self._inbox = Inbox(ledger, input, group, business_time, wait_seconds)
         self._inbox.begin([self._place])
         self._offsets = count()
 
@@ -45,6 +53,14 @@ class Partition:
 
     def take(self, *wires: Wire) -> Taken:
         return self.poll(self.records(*wires))
+
+    def try_again(self) -> Taken:
+        """What is due of the messages that wait."""
+        return self._inbox.try_again([self._place])
+
+    def note_end(self, offset: int) -> int:
+        """Say how far it goes, and hear how many messages are to be read."""
+        return self._inbox.note_ends({self._place: offset})
 
 
 def create_rule(shop: Shop, trigger: Any, batch_id: str | None = None, **plan: Any) -> str:

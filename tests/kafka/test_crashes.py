@@ -31,6 +31,7 @@ HELD_AND_USED = (
 )
 OFFSET = "select coalesce(sum(next_offset), 0)::int from kafka_offsets"
 WAITS_FOR_TABLE = "select 1 from pg_locks where not granted and relation = 'dead_letters'::regclass"
+WAITS_FOR_WAITING = "select 1 from pg_locks where not granted and relation = 'waiting_messages'::regclass"
 WAITS_FOR_LOG = "select 1 from pg_locks where not granted and locktype = 'advisory' and objid = 'events'::regclass::oid"
 
 # The broker waits 15 s for a member that was killed. A group of Kafka's own for each process stands for that wait;
@@ -127,6 +128,50 @@ def test_an_orders_consumer_killed_between_effects_and_commit(
     again = consume(broker.worker(ledger, ORDERS, group=f"{broker.group}-anew"), 17).health()
     assert (again.effects, again.repeats, again.dead) == (0, 16, 1)
     assert sql(HELD_AND_USED) == once
+
+
+def test_killed_while_what_waited_has_its_effect(
+    broker: Broker, database: Database, ledger: Ledger, shop: Shop, sql: Sql, spawn: Spawn
+) -> None:
+    """The payment waits; its order comes, both have their effects, and the payment is not yet out of the table."""
+    coupons = [shop.coupon() for _ in range(8)]
+    broker.send(ORDERS.topic, [paid(f"o-{number}", coupon) for number, coupon in enumerate(coupons)], partition=0)
+    consume(broker.worker(ledger, ORDERS), 8)
+    assert sql("select count(*) from waiting_messages") == [(8,)]
+    wires = [created(f"o-{number}", coupon) for number, coupon in enumerate(coupons)]
+    broker.send(ORDERS.topic, wires, partition=0)
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
+        holder.execute("lock table waiting_messages in share mode")
+        child = spawn(run="run_orders")
+        wait_until(lambda: sql(WAITS_FOR_WAITING), "the consumer waits after its effects")
+        kill(child)
+    assert (sql(HELD_AND_USED), sql(OFFSET)) == ([], [(8,)])
+    child = spawn(run="run_orders")
+    wait_until(lambda: sql(OFFSET) == [(16,)], "all are taken")
+    finish(child)
+    once = [("coupon.locked", 8, 8), ("coupon.used", 8, 8)]
+    assert (sql(HELD_AND_USED), sql("select count(*) from waiting_messages")) == (once, [(0,)])
+    again = consume(broker.worker(ledger, ORDERS, group=f"{broker.group}-anew"), 16).health()
+    assert (again.effects, again.repeats, again.early) == (0, 16, 0)
+    assert sql(HELD_AND_USED) == once
+
+
+def test_a_stopped_consumer_finishes_the_group_in_hand(
+    broker: Broker, database: Database, shop: Shop, sql: Sql, spawn: Spawn
+) -> None:
+    batch = shop.batch()
+    wires = [issue(batch, number) for number in range(30)]
+    broker.send(ISSUANCE.topic, [*wires, wires[0]._replace(value=b"poison")], partition=0)
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
+        holder.execute("lock table dead_letters in share mode")
+        child = spawn()
+        wait_until(lambda: sql(WAITS_FOR_TABLE), "the consumer has effects and no commit")
+        child.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.5)
+    assert child.wait(20) == 0
+    assert (sql(COUPONS), sql(OFFSET)) == ([(30, 30)], [(31,)])
+    assert sql("select reason from dead_letters") == [("malformed_json",)]
 
 
 def test_killed_before_effects_and_after_commit(

@@ -131,7 +131,7 @@ def test_a_join_that_outlasts_a_poll_is_not_forgotten(
     broker: Broker, ledger: Ledger, monkeypatch: Any, attempt: int
 ) -> None:
     """Else the first worker reads on without being a member, and the second one gets all partitions."""
-    monkeypatch.setattr("consumers.worker.POLL_MILLISECONDS", 1)
+    monkeypatch.setattr("consumers.reader.POLL_MILLISECONDS", 1)
     quick = {"heartbeat_interval_ms": 200}
     first, second = broker.worker(ledger, consumer=quick), broker.worker(ledger, consumer=quick)
     with running(first):

@@ -35,7 +35,7 @@ __all__ = ["spawn"]
 
 def paid(order: str, *coupons: str, user: str | None = "user-1", id: str = "", **more: Any) -> Wire:
     redemptions = [RedeemedCoupon(coupon_id=coupon, discount_minor=500) for coupon in coupons]
-    fields = {"redemptions": redemptions, "paid_minor": 5_000, "user_id": user, **more}
+    fields = {"redemptions": redemptions, "paid_minor": 5_000, "currency": "EUR", "user_id": user, **more}
     return message(OrderPaid(merchant_id=MERCHANT, order_id=order, **fields), id or f"paid-{order}")
 
 
@@ -45,15 +45,17 @@ def orders(ledger: Ledger) -> Partition:
 
 
 def test_a_rule_issues_from_its_amount_on(orders: Partition, shop: Shop, sql: Sql) -> None:
-    rule = create_rule(shop, "order_paid", min_paid_minor=5_000)
+    rule = create_rule(shop, "order_paid", min_paid_minor=5_000, currency="EUR")
     coupon = shop.coupon()
     taken = orders.take(
         created("o-1", coupon),
         paid("o-1", coupon),
         paid("o-2", user="user-2", paid_minor=4_999),
         paid("o-3", user="user-3", paid_minor=5_000),
+        paid("o-4", user="user-4", currency="JPY"),
+        paid("o-5", user="user-5", currency=None),
     )
-    assert (taken.messages, taken.effects, taken.dead) == (4, 3, 0)
+    assert (taken.messages, taken.effects, taken.dead) == (6, 3, 0)
     assert sql(ISSUED) == [("user-1",), ("user-3",)]
     assert sql(USED) == [(1,)]
     requests = sql("select payload->>'request_id' from event_log where topic = 'coupon.issued' order by position")
@@ -79,12 +81,23 @@ def test_an_order_issues_once_however_often_its_payment_is_told(orders: Partitio
     assert sql(REFUSED) == []
 
 
-def test_an_order_whose_coupons_are_refused_issues_nothing_until_it_is_retried(
-    orders: Partition, ledger: Ledger, shop: Shop, sql: Sql
-) -> None:
+def test_a_payment_that_waits_for_its_order_issues_nothing_until_then(orders: Partition, shop: Shop, sql: Sql) -> None:
     create_rule(shop, "order_paid")
     coupon = shop.coupon()
-    assert orders.take(paid("o-1", coupon)).dead == 1
+    assert orders.take(paid("o-1", coupon)).early == 1
+    assert sql(ISSUED) == []
+    assert orders.take(created("o-1", coupon)).effects == 2
+    assert (sql(ISSUED), sql(USED)) == ([("user-1",)], [(1,)])
+
+
+def test_an_order_whose_coupons_are_refused_issues_nothing_until_it_is_retried(
+    ledger: Ledger, shop: Shop, sql: Sql
+) -> None:
+    orders = Partition(ledger, ORDERS, wait_seconds=0)
+    create_rule(shop, "order_paid")
+    coupon = shop.coupon()
+    orders.take(paid("o-1", coupon))
+    assert orders.try_again().dead == 1
     assert sql(ISSUED) == []
     orders.take(created("o-1", coupon))
     ((letter,),) = sql("select id from dead_letters")
@@ -124,7 +137,7 @@ def test_killed_between_effects_and_offset(
     spawn: Spawn,
 ) -> None:
     """Locks, uses and what the rules issue stand in one transaction: none may remain, then each once."""
-    create_rule(shop, "order_paid", min_paid_minor=1)
+    create_rule(shop, "order_paid", min_paid_minor=1, currency="EUR")
     coupons = [shop.coupon() for _ in range(6)]
     wires = [wire for n, coupon in enumerate(coupons) for wire in (created(f"o-{n}", coupon), paid(f"o-{n}", coupon))]
     broker.send(ORDERS.topic, [*wires, wires[0]._replace(value=b"poison"), *wires], partition=0)

@@ -12,11 +12,13 @@ from consumers.dead_letter_copies import COPY_LIMIT_BYTES
 from consumers.inputs import ISSUANCE, ORDERS
 from consumers.messages import VALUE_LIMIT_BYTES, Message, Wire
 from consumers.payloads import OrderPaid, RedeemedCoupon
+from ledger import use_cases
 from ledger.application import Ledger
 from ledger.request import Request
 from ledger.work import Loaded
 from tests.conftest import Shop
 from tests.kafka.broker import MERCHANT, Broker, consume, issue, message, running, wait_until
+from tests.kafka.test_orders import created
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -91,17 +93,16 @@ def test_each_is_kept_with_its_reason_and_copied_unchanged(
 def test_an_impossible_step_of_an_order_is_dead_and_the_next_order_goes_on(
     broker: Broker, ledger: Ledger, shop: Shop, sql: Sql
 ) -> None:
-    coupon = shop.coupon()
-    for_coupons = {"o-1": [coupon], "o-2": [coupon, "nobody-knows-it"], "o-3": [coupon, coupon]}
+    used = shop.coupon()
+    shop.ledger.do(use_cases.redeem(shop.request(), "till-1", coupon_id=used, discount_minor=1))
     wires = []
-    for order, coupons in for_coupons.items():
+    for order, coupons in {"o-1": [used], "o-2": [used, used], "o-3": []}.items():
         redemptions = [RedeemedCoupon(coupon_id=id, discount_minor=1) for id in coupons]
         wires.append(message(OrderPaid(merchant_id=MERCHANT, order_id=order, redemptions=redemptions), order))
-    broker.send(ORDERS.topic, wires, partition=0)
-    health = consume(broker.worker(ledger, ORDERS), 3).health()
-    assert (health.effects, health.dead) == (0, 3)
-    reasons = sql('select reason from dead_letters order by "offset"')
-    assert reasons == [("not_locked",), ("coupon_not_found",), ("invalid_field",)]
+    broker.send(ORDERS.topic, [*wires, created("o-4", shop.coupon())], partition=0)
+    health = consume(broker.worker(ledger, ORDERS), 4).health()
+    assert (health.effects, health.dead, health.early) == (1, 2, 0)
+    assert sql('select reason from dead_letters order by "offset"') == [("coupon_used",), ("invalid_field",)]
 
 
 def test_a_letter_too_large_for_its_copy_is_announced_without_its_value(

@@ -79,6 +79,7 @@ class Life:
             holder_id=holder_id or self.random.choice([self.coupon.user_id, *self.coupon.shared_with]),
             discount_minor=None,
             allocation=[],
+            channel=None,
         )
 
     def hold_longer(self) -> None:

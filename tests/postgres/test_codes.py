@@ -254,6 +254,133 @@ def test_a_code_is_known_under_an_older_key(shop, ledger, batch_id):
     asked(shop, codes[0], keys=rotated)
 
 
+def imported(shop, batch_id, *texts, kind="imported", keys=KEYS):
+    """The id of a set of codes that were made elsewhere."""
+    receipt = code_jobs.import_codes(shop.ledger, keys, shop.request(), batch_id, CodeList.read(list(texts)), kind)
+    return receipt.answer["codes_id"]
+
+
+def revoked(shop, codes_id):
+    shop.ledger.do(use_cases.revoke_codes(shop.request(), codes_id, reason="the wrong batch"))
+
+
+def test_an_import_into_the_wrong_batch_is_repaired(shop, ledger, batch_id):
+    wrong = imported(shop, shop.batch(), "PRINTED-1", "PRINTED-2")
+    with pytest.raises(InvalidField, match="is a code of this merchant already"):
+        imported(shop, batch_id, "PRINTED-1", "PRINTED-2")
+    revoked(shop, wrong)
+    again = imported(shop, batch_id, "PRINTED-1", "PRINTED-2", "PRINTED-3")
+    assert asked(shop, "printed-1").answer["batch_id"] == batch_id
+    assert asked(shop, "printed-2", "user-2").answer["batch_id"] == batch_id
+    assert code_jobs.owned_codes(ledger, shop.merchant_id, wrong).revoked
+    assert not code_jobs.owned_codes(ledger, shop.merchant_id, again).revoked
+    assert rows(ledger, "select count(*) as codes, count(distinct codes_id) as sets from codes") == [(3, 1)]
+
+
+def test_codes_of_ours_are_taken_over_too(shop, batch_id):
+    """They may be printed already."""
+    wrong, codes = made(shop, shop.batch(), 3)
+    revoked(shop, wrong)
+    imported(shop, batch_id, *codes)
+    assert asked(shop, codes[2]).answer["batch_id"] == batch_id
+
+
+@pytest.mark.parametrize("right_batch", [True, False])
+def test_a_code_that_was_exchanged_once_never_comes_back(shop, ledger, batch_id, right_batch):
+    """Into neither its own batch nor another, whether its coupon was voided or not."""
+    wrong = shop.batch(per_user_limit=None)
+    codes_id = imported(shop, wrong, "PRINTED-1", "PRINTED-2", "PRINTED-3")
+    for code, user_id in (("PRINTED-1", "user-1"), ("PRINTED-3", "user-2")):
+        coupon_id = asked(shop, code, user_id).answer["coupon_id"]
+    ledger.do(use_cases.void(shop.request(), coupon_id, reason="the wrong batch"))
+    revoked(shop, codes_id)
+    head, stored = ledger.store.head(), rows(ledger, "select * from codes order by code_hash")
+    into = batch_id if right_batch else wrong
+    with pytest.raises(InvalidField) as refused:
+        imported(shop, into, "PRINTED-1", "PRINTED-2", "PRINTED-3")
+    exchanged = "was exchanged for a coupon, and is good for one"
+    assert refused.value.facts["faults"] == [(1, exchanged), (3, exchanged)]
+    assert rows(ledger, "select * from codes order by code_hash") == stored
+    assert ledger.store.head() == head
+    imported(shop, into, "PRINTED-2")
+    asked(shop, "printed-2", "user-3")
+    with pytest.raises(CodeNotFound):
+        asked(shop, "printed-1", "user-3")
+
+
+def test_a_code_that_moved_and_was_exchanged_then_never_comes_back(shop, ledger, batch_id):
+    first = imported(shop, shop.batch(), "PRINTED-1")
+    revoked(shop, first)
+    second = imported(shop, batch_id, "PRINTED-1")
+    asked(shop, "printed-1")
+    revoked(shop, second)
+    for into in (shop.batch(), batch_id):
+        with pytest.raises(InvalidField, match="was exchanged"):
+            imported(shop, into, "PRINTED-1")
+
+
+def test_a_word_of_a_revoked_set_is_free_again(shop, ledger, batch_id):
+    """It was for many from the beginning, so who exchanged it does not matter."""
+    wrong = shop.batch()
+    codes_id = imported(shop, wrong, "SUMMER", kind="generic")
+    kept = asked(shop, "summer").answer["coupon_id"]
+    with pytest.raises(InvalidField):
+        imported(shop, batch_id, "SUMMER", kind="generic")
+    revoked(shop, codes_id)
+    imported(shop, batch_id, "SUMMER", kind="generic")
+    assert asked(shop, "summer").answer["batch_id"] == batch_id
+    assert len(ledger.store.history(f"coupon-{kept}")) == 1
+
+
+def test_a_code_under_an_older_key_is_taken_over_under_the_newest(shop, ledger, batch_id):
+    wrong = imported(shop, shop.batch(), "PRINTED-1", "PRINTED-2")
+    asked(shop, "printed-2")
+    revoked(shop, wrong)
+    rotated = CodeKeys.parse("two=" + "n" * 32 + ",one=" + "k" * 32)
+    with pytest.raises(InvalidField, match="was exchanged"):
+        imported(shop, batch_id, "PRINTED-2", keys=rotated)
+    imported(shop, batch_id, "PRINTED-1", keys=rotated)
+    newest = CodeKeys.parse("two=" + "n" * 32)
+    assert asked(shop, "printed-1", keys=newest).answer["batch_id"] == batch_id
+    assert rows(ledger, "select count(*) from codes") == [(2,)]
+
+
+def test_one_of_many_takes_a_code_over(shop, ledger, batch_id):
+    """Whoever still has the old set in hand exchanges nothing by it."""
+    wrong = imported(shop, shop.batch(), "PRINTED-1")
+    with ledger.store.connection() as connection:
+        found = code_store.look_up(connection, shop.merchant_id, KEYS.hashes(shop.merchant_id, "PRINTED1"))
+    revoked(shop, wrong)
+    answers = at_once(6, lambda n: imported(shop, batch_id, "PRINTED-1", f"OTHER-{n}"))
+    assert len([answer for answer in answers if isinstance(answer, str)]) == 1
+    assert {type(answer) for answer in answers if not isinstance(answer, str)} == {InvalidField}
+    assert rows(ledger, "select count(*) from codes") == [(2,)]
+    with pytest.raises(CodeNotFound):
+        ledger.do(use_cases.redeem_code(shop.request(), found, "user-1"))
+    asked(shop, "printed-1")
+
+
+def test_an_import_that_fails_lets_nothing_go(shop, ledger, batch_id, monkeypatch):
+    wrong = imported(shop, shop.batch(), "PRINTED-1")
+    revoked(shop, wrong)
+    stored = rows(ledger, "select * from codes")
+    ledger.do(use_cases.stop_batch(shop.request(), batch_id, reason="over"))
+    monkeypatch.setattr(code_jobs, "_check_batch", lambda *_: None)
+    with pytest.raises(BatchStateConflict):
+        imported(shop, batch_id, "PRINTED-1")
+    assert rows(ledger, "select * from codes") == stored
+
+
+def test_the_service_lets_no_code_of_a_live_set_go(shop, ledger, batch_id):
+    imported(shop, batch_id, "PRINTED-1")
+    stored = rows(ledger, "select * from codes")
+    with ledger.store.connection() as connection:
+        found = code_store.known(connection, shop.merchant_id, KEYS.hashes(shop.merchant_id, "PRINTED1"))
+        assert len(found) == 1
+        code_store.release(connection, shop.merchant_id, found)
+    assert rows(ledger, "select * from codes") == stored
+
+
 # --- exchanging ---------------------------------------------------------------------------------------
 
 
@@ -460,7 +587,7 @@ def test_a_coupon_is_found_among_those_whose_ids_begin_alike(shop, ledger, batch
         assert code_store.streams_beginning(connection, "coupon-" + "f" * 14, 10) == []
     assert found == [f"coupon-{coupon_id}"]
     assert len(both) == 2
-    code = till.till_code(KEYS, shop.merchant_id, coupon_id, ledger.store.now()).code
+    code = till.till_code(KEYS, shop.merchant_id, coupon_id, "user-1", ledger.store.now()).code
     receipt = use_at_till(ledger, KEYS, shop.request(), code, "order-1", discount_minor=500)
     assert receipt.answer["redemptions"][0]["coupon_id"] == coupon_id
 
@@ -494,23 +621,23 @@ def test_look_ups_use_indexes_though_their_plans_were_made_when_tables_were_smal
 
 def test_one_code_is_one_use_also_of_a_coupon_that_came_back(shop, ledger, batch_id):
     coupon_id = shop.coupon(batch_id=batch_id)
-    code = till.till_code(KEYS, shop.merchant_id, coupon_id, ledger.store.now()).code
+    code = till.till_code(KEYS, shop.merchant_id, coupon_id, "user-1", ledger.store.now()).code
     use_at_till(ledger, KEYS, shop.request(), code, "order-1", discount_minor=500)
     back = use_cases.return_coupons(shop.request(), "order-1", coupon_ids=[coupon_id], reason="order_cancelled")
     ledger.do(back)
     with pytest.raises(RedemptionCodeInvalid):
         use_at_till(ledger, KEYS, shop.request(), code, "order-2", discount_minor=500)
-    static = till.static_code(KEYS, shop.merchant_id, coupon_id)
+    static = till.static_code(KEYS, shop.merchant_id, coupon_id, "user-1")
     use_at_till(ledger, KEYS, shop.request(), static, "order-2", discount_minor=500)
 
 
 def test_wrong_proofs_of_one_coupon_are_limited(shop, ledger, batch_id):
     coupon_id = shop.coupon(batch_id=batch_id)
     stranger_keys = CodeKeys.parse("one=" + "x" * 32)
-    forged = till.static_code(stranger_keys, shop.merchant_id, coupon_id)
+    forged = till.static_code(stranger_keys, shop.merchant_id, coupon_id, "user-1")
     for _ in range(code_store.USER_MISSES):
         with pytest.raises(RedemptionCodeInvalid):
             use_at_till(ledger, KEYS, shop.request(), forged, "order-1", discount_minor=500)
-    code = till.till_code(KEYS, shop.merchant_id, coupon_id, ledger.store.now()).code
+    code = till.till_code(KEYS, shop.merchant_id, coupon_id, "user-1", ledger.store.now()).code
     with pytest.raises(TooManyMisses):
         use_at_till(ledger, KEYS, shop.request(), code, "order-1", discount_minor=500)

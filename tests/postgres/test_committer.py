@@ -199,7 +199,7 @@ def test_a_full_queue_says_so_at_once(database: Database, callers: ThreadPoolExe
     ledger = Ledger(Store(database), callers_limit=4)
     shop = Shop(ledger)
     with blocked_behind_one(ledger, shop, callers) as (_, first):
-        batch_id = next(iter(ledger._batches))
+        batch_id = next(iter(ledger._plans._batches))
         waiting = [callers.submit(ledger.do, use_cases.claim(shop.request(), batch_id, f"user-{n}")) for n in range(3)]
         enqueued(ledger, 3)
         with pytest.raises(QueueFull):
@@ -252,7 +252,7 @@ def test_a_unit_that_cannot_be_written_does_not_fail_its_neighbours(
     }
     with blocked_behind_one(ledger, shop, callers) as (_, first):
         bad = [callers.submit(committer.ask, unit) for unit in poison.values()]
-        batch_id = next(iter(ledger._batches))
+        batch_id = next(iter(ledger._plans._batches))
         good = [callers.submit(ledger.do, use_cases.claim(shop.request(), batch_id, f"user-{n}")) for n in range(20)]
         enqueued(ledger, 25)
     assert all(isinstance(outcome(future), Receipt) for future in [first, *good])

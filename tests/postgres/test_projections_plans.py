@@ -61,6 +61,7 @@ def _grow(ledger: Ledger) -> dict[str, Any]:
         "merchant_id": "merchant-1", "coupon_id": issued[0]["coupon_id"], "user_id": "user-7", "batch_id": batch_id,
         "now": T0 + DAY, "states": list(queries.STATES), "limit": 50, "after": "", "position": 1,
         "after_valid_until": T0, "after_lock_ends_at": T0, "after_coupon_id": "",
+        "batch_states": ["RUNNING"],
     }  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     [
         ("coupon", {"coupon_status_v2_pkey"}),
         ("wallet", {"wallet_v2_pkey", "shared_coupons_v1_pkey", "coupon_status_v2_pkey"}),
+        ("templates", {"events_pkey"}),
         ("due", {"coupon_status_v2_valid_until_coupon_id_idx"}),
         ("ended_locks", {"coupon_status_v2_lock_ends_at_coupon_id_idx"}),
         (

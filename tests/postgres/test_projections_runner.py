@@ -277,7 +277,7 @@ def test_an_event_that_cannot_be_read_stops_those_that_fold_it(shop: Any, databa
     head = Runner(database).catch_up()
     assert positions(database) == {
         "coupon_status": (head, "RUNNING"), "wallet": (head, "RUNNING"), "batch_balance": (good, "FAULTED"),
-        "shared_coupons": (head, "RUNNING"),
+        "shared_coupons": (head, "RUNNING"), "reminders": (head, "RUNNING"), "alerts": (head, "RUNNING"),
     }  # fmt: skip
 
 
@@ -327,6 +327,7 @@ def test_an_event_without_its_row_is_poison(shop: Any, database: Database) -> No
     Runner(database).catch_up()
     assert {name: state for name, (_, state) in positions(database).items()} == {
         "coupon_status": "RUNNING", "wallet": "FAULTED", "batch_balance": "RUNNING", "shared_coupons": "RUNNING",
+        "reminders": "RUNNING", "alerts": "RUNNING",
     }  # fmt: skip
 
 
@@ -343,7 +344,7 @@ def test_the_app_reads_and_cannot_write(shop: Any, database: Database) -> None:
     Runner(database).catch_up()
     with database.connect() as connection:
         for projection in PROJECTIONS:
-            rows = 0 if projection.name == "shared_coupons" else 1
+            rows = 0 if projection.name in ("shared_coupons", "reminders", "alerts") else 1
             for name in (projection.name, projection.table):
                 assert connection.execute(sql.SQL("select * from {}").format(sql.Identifier(name))).rowcount == rows
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -79,6 +79,7 @@ def test_a_look_at_streams_uses_the_primary_keys(mode: str, streams: int, grown:
         "streams": [f"coupon-{n:08}" for n in numbers],
         "requests": [{"merchant_id": "m", "request_id": f"r-{n}"} for n in numbers],
         "shares": [{"batch_id": "b", "user_id": f"u-{n}"} for n in numbers],
+        "orders": [{"merchant_id": "m", "order_id": f"o-{n}"} for n in numbers],
     }
     parameters = {"asked": orjson.dumps(asked).decode()}
     with grown.connection() as connection:
@@ -88,6 +89,7 @@ def test_a_look_at_streams_uses_the_primary_keys(mode: str, streams: int, grown:
     assert set(scans(plan)) == {"events", "requests", "batch_stock", "user_quota"}
     kinds = {kind for found in scans(plan).values() for kind in found}
     assert kinds <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, scans(plan)
+    assert "events_order" in {node.get("Index Name") for node in nodes(plan)}
 
 
 def test_the_log_is_read_by_its_positions(grown: Store) -> None:
@@ -108,7 +110,8 @@ def test_a_history_is_read_by_its_stream(grown: Store) -> None:
 @pytest.mark.parametrize("limit", sorted(undoing.STATEMENTS))
 def test_a_page_of_a_batch_is_read_in_the_order_of_its_ids(mode: str, limit: int, grown: Store) -> None:
     """Also where one batch has them all: it stops at the limit, without a sort of what comes after."""
-    asked = {"batch_id": "0", "by": None, "by_prefix": "r", "beginning": "coupon-0", "after": "coupon-00012345"}
+    asked = {"batch_id": "0", "by": None, "by_prefix": "r", "codes_id": None}
+    asked |= {"beginning": "coupon-0", "after": "coupon-00012345"}
     with grown.connection() as connection:
         connection.execute(f"set plan_cache_mode = {mode}")
         plan = explain(connection, undoing.STATEMENTS[limit], asked)

@@ -21,6 +21,7 @@ from tests.property.model import Refused
 from tests.unit.specs import T0
 
 EXAMPLES = count(1)
+ISSUING = (use_cases.issue, use_cases.claim, use_cases.redeem_code)
 bodies = st.sampled_from(["same", "another"])
 
 
@@ -91,8 +92,8 @@ class Asking(RuleBasedStateMachine):
         asked = self.asked[-1 - number % len(self.asked)]
         if asked.receipt is None:
             receipt = self.send(asked, body)
-            if receipt is not None and asked.use_case in (use_cases.issue, use_cases.claim):
-                self.remember_coupons(asked, receipt)
+            if receipt is not None and asked.use_case in ISSUING:
+                self.remember_coupons(receipt)
             return
         head = self.ledger.store.head()
         work = asked.use_case(self.request(asked.request_id, body, asked.actor), **asked.arguments)
@@ -109,6 +110,6 @@ class Asking(RuleBasedStateMachine):
             assert caught.value.code() == "idempotency_key_reused"
         assert self.ledger.store.head() == head
 
-    def remember_coupons(self, asked: Asked, receipt: Receipt) -> None:
+    def remember_coupons(self, receipt: Receipt) -> None:
         """Take note of what an issue gave."""
         raise NotImplementedError

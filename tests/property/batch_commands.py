@@ -9,18 +9,23 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from ledger import use_cases
 from ledger.application import Ledger
-from ledger.audience import Facts
+from ledger.audience import Audience, Facts
 from ledger.batch import BatchPlan
 from ledger.benefit import Benefit
+from ledger.code_store import FoundCode
+from ledger.events import CodesGenerated
 from ledger.terms import ReturnPolicy, Terms
+from ledger.use_cases.codes import record_codes
 from ledger.work import Receipt
-from tests.property.asking import Asked, Asking
+from tests.property.asking import Asking
 from tests.property.coupon_model import CouponModel
-from tests.property.model import GRACE, LOCK_TTL, OFFERS, VALUE, BatchModel, Limits, Offer
+from tests.property.model import GRACE, LOCK_TTL, OFFERS, VALUE, BatchModel, Given, Limits, Offer
 
 numbers = st.integers(0, 3)
 users = st.sampled_from(["ann", "bob", "cy"])
 persons = st.sampled_from([None, "p1", "p1", "p2"])
+tiers = st.sampled_from(["gold", "gold", "silver", None])
+receipts = st.sampled_from(["receipt-1", "receipt-1", "receipt-2", "receipt-3"])
 actors = st.sampled_from(["test", "boss"])
 REST = ("reject", "stop")
 NOT_STOPPED = ("DRAFT", "IN_REVIEW", "APPROVED", "RUNNING", "PAUSED", "ENDED")
@@ -38,6 +43,8 @@ def terms_of(offer: Offer) -> Terms:
         late_confirm="accept" if offer.late else "refuse",
         transferable=offer.given_away,
         shareable=offer.shared,
+        points_price=100 if offer.points else None,
+        live_locks_per_user=offer.live_locks,
     )
 
 
@@ -49,18 +56,22 @@ class BatchCommands(Asking):
         self.templates: dict[str, str] = {}
         self.batches: list[BatchModel] = []
         self.coupons: list[CouponModel] = []
+        self.receipts: set[str] = set()
 
     @initialize()
     def define_offers(self) -> None:
         for name, offer in OFFERS.items():
             work = use_cases.create_template(self.request(name), name=name, terms=terms_of(offer), accept_risk=True)
             self.templates[name] = self.ledger.do(work).answer["template_id"]
-        limits = (Limits(user=2), Limits(day=4, user_day=3), Limits())
-        for name, most, budget in zip(OFFERS, limits, (None, None, 4 * VALUE), strict=True):
+        limits = (Limits(user=2), Limits(day=4, user_day=3), Limits(), Limits())
+        for name, most, budget in zip(OFFERS, limits, (None, None, 4 * VALUE, None), strict=True):
             self.plan_batch(name, 6, most, budget, None, 0, 200, reviewed=False, start=True)
-            self.issue(0, ["ann", "bob"])
+            if not OFFERS[name].points:
+                self.issue(0, ["ann", "bob"])
+        for receipt in ("receipt-ann-1", "receipt-ann-2"):
+            self.claim(0, "ann", None, receipt=receipt)
 
-    @precondition(lambda self: len(self.batches) < 5)
+    @precondition(lambda self: len(self.batches) < 6)
     @rule(
         offer=st.sampled_from(sorted(OFFERS)),
         quantity=st.integers(1, 6),
@@ -77,6 +88,7 @@ class BatchCommands(Asking):
         lasting=st.sampled_from([40, 200]),
         reviewed=st.sampled_from([False, False, True]),
         start=st.booleans(),
+        tiers=st.sampled_from([(), (), ("gold",)]),
     )
     def plan_batch(
         self,
@@ -89,6 +101,7 @@ class BatchCommands(Asking):
         lasting: int,
         reviewed: bool,
         start: bool,
+        tiers: tuple[str, ...] = (),
     ) -> None:
         claim_until = self.now + timedelta(seconds=window) if window else None
         plan = BatchPlan(
@@ -104,6 +117,7 @@ class BatchCommands(Asking):
             valid_for_seconds=lasting,
             time_zone="Asia/Shanghai",
             needs_approval=reviewed,
+            audience=Audience(tiers=tiers),
         )
         receipt = self.ask(
             use_cases.create_batch, lambda: None, plan=plan, template_id=self.templates[offer], accept_risk=True
@@ -120,6 +134,7 @@ class BatchCommands(Asking):
                 delay=timedelta(seconds=delay),
                 lasting=timedelta(seconds=lasting),
                 reviewed=reviewed,
+                tiers=tiers,
             )
         )
         for word in (["submit", "approve"] if start and reviewed else []) + (["start"] if start else []):
@@ -154,7 +169,7 @@ class BatchCommands(Asking):
         expected = batch.quantity + known
         self.ask(
             use_cases.change_quantity,
-            lambda: batch.change_quantity(self.now, expected, quantity, actor),
+            lambda: batch.change_quantity(self.now, expected, quantity),
             actor=actor,
             batch_id=batch.id,
             expected=expected,
@@ -170,7 +185,7 @@ class BatchCommands(Asking):
         expected, target = (batch.budget or VALUE) + known, coupons * VALUE - short
         self.ask(
             use_cases.change_budget,
-            lambda: batch.change_budget(self.now, expected, target, actor),
+            lambda: batch.change_budget(self.now, expected, target),
             actor=actor,
             batch_id=batch.id,
             expected_minor=expected,
@@ -186,23 +201,55 @@ class BatchCommands(Asking):
             use_cases.issue, lambda: batch.issue(self.now, user_ids), batch_id=batch.id, user_ids=user_ids
         )
         if receipt is not None:
-            self.remember_coupons(self.asked[-1], receipt)
+            self.remember_coupons(receipt)
 
-    @rule(number=numbers, user_id=users, person=persons)
-    def claim(self, number: int, user_id: str, person: str | None) -> None:
-        batch = self.batch(number)
-        receipt = self.ask(
+    @rule(number=numbers, user_id=users, person=persons, tier=tiers, receipt=receipts, confused=st.integers(0, 4))
+    def claim_as_asked(
+        self, number: int, user_id: str, person: str | None, tier: str | None, receipt: str, confused: int
+    ) -> None:
+        """With a receipt where the coupons cost points, and now and then the other way round."""
+        pays = self.batch(number).offer.points != (confused == 0)
+        self.claim(number, user_id, person, tier, receipt if pays else None)
+
+    def claim(
+        self, number: int, user_id: str, person: str | None, tier: str | None = None, receipt: str | None = None
+    ) -> None:
+        batch, given = self.batch(number), Given(person, tier, receipt, self.receipts)
+        answer = self.ask(
             use_cases.claim,
-            lambda: batch.issue(self.now, [user_id], person),
+            lambda: batch.issue(self.now, [user_id], given),
             batch_id=batch.id,
             user_id=user_id,
-            facts=Facts(person=person),
+            facts=Facts(person=person, tier=tier),
+            points_receipt=receipt,
         )
-        if receipt is not None:
-            self.remember_coupons(self.asked[-1], receipt)
+        if answer is not None:
+            self.remember_coupons(answer)
 
-    def remember_coupons(self, asked: Asked, receipt: Receipt) -> None:
-        batch = next(batch for batch in self.batches if batch.id == asked.arguments["batch_id"])
+    @rule(number=numbers, code=st.integers(0, 2), user_id=users, person=persons, tier=tiers)
+    def exchange_code(self, number: int, code: int, user_id: str, person: str | None, tier: str | None = None) -> None:
+        """A unique code of the batch, perhaps exchanged before."""
+        batch, given = self.batch(number), Given(person, tier, None, self.receipts)
+        if not batch.codes:
+            if batch.state(self.now) in ("STOPPED", "ENDED"):
+                return
+            request = self.request(f"codes {batch.id}")
+            work = record_codes(request, batch.id, batch_id=batch.id, kind="unique", count=3)
+            self.ledger.do(work)
+            batch.codes.update(dict.fromkeys(range(3)))
+        found = FoundCode(batch.id, batch.id, "unique", bytes([code] * 16), [CodesGenerated.TOPIC])
+        answer = self.ask(
+            use_cases.redeem_code,
+            lambda: batch.exchange(self.now, code, user_id, given),
+            found=found,
+            user_id=user_id,
+            facts=Facts(person=person, tier=tier),
+        )
+        if answer is not None:
+            self.remember_coupons(answer)
+
+    def remember_coupons(self, receipt: Receipt) -> None:
+        batch = next(batch for batch in self.batches if batch.id == receipt.answer["batch_id"])
         begin = self.now + batch.delay
         for coupon in receipt.answer.get("coupons", [receipt.answer]):
             self.coupons.append(

@@ -20,7 +20,7 @@ orders = st.sampled_from(["holder", "holder", "holder", "order-1", "order-2"])
 reasons = st.sampled_from(sorted(OFFERS["generous"].returns))
 discounts = st.sampled_from([VALUE, VALUE, 200, 0, VALUE + 1])
 ttls = st.sampled_from([None, None, None, 60, 86_400])
-which = st.integers(-3, 5)
+which = st.integers(-3, 7)
 """One of the first coupons, two of each offer, so that most moves find what an earlier one left; or of the newest."""
 some_numbers = st.lists(which, min_size=1, max_size=2)
 LINES: dict[str, list[dict[str, Any]]] = {
@@ -76,6 +76,24 @@ class CouponCommands(BatchCommands):
 
         return move
 
+    def stand_apart(self, order: str, coupons: Sequence[CouponModel]) -> bool:
+        """Whether one of these, or of what the order has used before, goes with no other."""
+        used = [coupon for coupon in self.coupons if coupon.spends_on(order) and coupon not in coupons]
+        all_of_them = [*coupons, *used]
+        return len(all_of_them) > 1 and any(coupon.batch.offer.alone for coupon in all_of_them)
+
+    def locks_too_many(self, coupons: Sequence[CouponModel], user_id: str) -> bool:
+        """Whether the user would hold more than an offer allows.
+
+        These examples play in a far future of the server's clock, so a hold counts until somebody writes its end down.
+        """
+        for offer in {coupon.batch.offer.live_locks: coupon.batch.offer for coupon in coupons}.values():
+            held = [each for each in self.coupons if each.order and each.holder == user_id and each not in coupons]
+            of_offer = [each for each in (*held, *coupons) if each.batch.offer is offer]
+            if offer.live_locks is not None and len(of_offer) > offer.live_locks:
+                return True
+        return False
+
     # --- orders ------------------------------------------------------------------------------------------
 
     @rule(chosen=some_numbers, order=orders, user=st.sampled_from(["owner"] * 6 + ["friend", "dee"]), ttl=ttls)
@@ -89,6 +107,8 @@ class CouponCommands(BatchCommands):
         def expected() -> None:
             if len(coupons) > 1 and any(coupon.batch.offer.alone for coupon in coupons):
                 raise Refused("exclusive_conflict", *refusals(coupons, step))
+            if self.locks_too_many(coupons, user_id):
+                raise Refused(*(refusals(coupons, step) or {"lock_limit_reached"}))
             self.together(coupons, step)()
 
         def step(coupon: CouponModel) -> None:
@@ -109,8 +129,8 @@ class CouponCommands(BatchCommands):
         order = self.order(order, coupons[0])
 
         def expected() -> None:
-            if len(coupons) > 1 and any(coupon.batch.offer.alone for coupon in coupons):
-                raise Refused("exclusive_conflict", *refusals(coupons, step))
+            if self.stand_apart(order, coupons):
+                raise Refused(*(refusals(coupons, step) or {"exclusive_conflict"}))
             self.together(coupons, step)()
 
         def step(coupon: CouponModel) -> None:
@@ -134,10 +154,15 @@ class CouponCommands(BatchCommands):
             tried.lock(self.now, order, user_id or tried.user_id, None)
             tried.confirm(self.now, order, discount)
 
+        def expected() -> None:
+            if self.stand_apart(order, [coupon]):
+                raise Refused(*(refusals([coupon], step) or {"exclusive_conflict"}))
+            self.together([coupon], step)()
+
         said = redemption(coupon, discount)
         self.ask(
             use_cases.redeem,
-            self.together([coupon], step),
+            expected,
             order_id=order,
             coupon_id=coupon.id,
             user_id=user_id,
@@ -171,13 +196,17 @@ class CouponCommands(BatchCommands):
             coupon.give_back(self.now, order, reason, LINES[lines])
 
         def expected() -> None:
-            before = [coupon.to_return_on(order) for coupon in coupons]
-            after = [coupon.copy() for coupon in coupons]
+            open = [coupon for coupon in coupons if order not in coupon.returned] or coupons
+            before = [coupon.to_return_on(order) for coupon in open]
+            after = [coupon.copy() for coupon in open]
             for coupon in after:
                 step(coupon)
+            known = {line for coupon in coupons for of, line in coupon.known if of == order}
+            if not known.issuperset(line["line_id"] for line in LINES[lines]):
+                raise Refused("return_not_allowed")
             if LINES[lines] and before == [coupon.to_return_on(order) for coupon in after]:
                 raise Refused("return_not_allowed")
-            self.together(coupons, step)()
+            self.together(open, step)()
 
         self.ask(
             use_cases.return_coupons,

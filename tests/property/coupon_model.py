@@ -53,6 +53,12 @@ class CouponModel:
     """The same by line, as far as it was said by line."""
     spent: dict[str, int] = field(default_factory=dict)
     """What they spent, whatever was returned of it."""
+    given_back: Counter[str] = field(default_factory=Counter)
+    """What was returned of the use, by reason."""
+    returned: frozenset[str] = frozenset()
+    """Orders that returned it whole, and did not use it again."""
+    known: frozenset[tuple[str, str]] = frozenset()
+    """Orders that ever used it, each with the lines on which it took something off."""
     end: str = ""
 
     @property
@@ -76,6 +82,8 @@ class CouponModel:
         if order in self.debits:
             raise Refused("coupon_used")
         if self.state(now) == "LOCKED" and self.order == order:
+            if self.holder != user_id:
+                raise Refused("coupon_locked")
             assert self.lock_began is not None
             assert self.lock_ends is not None
             if ttl is not None:
@@ -103,6 +111,8 @@ class CouponModel:
         if discount > (self.left if self.batch.offer.voucher else VALUE):
             raise Refused("not_applicable")
         self.order = self.lock_ends = self.ended_for = None
+        self.returned -= {order}
+        self.known |= {(order, line) for line, part in lines_of(discount).items() if part}
         if self.batch.offer.voucher and discount < self.left:
             self.left -= discount
             self.debits[order] = self.spent[order] = discount
@@ -110,6 +120,7 @@ class CouponModel:
         else:
             self.used_by, self.discount, self.kept = order, discount, False
             self.to_return, self.lines = discount, Counter(lines_of(discount))
+            self.given_back = Counter()
 
     def check_held(self, now: datetime, order: str, ended_for: str | None = None) -> None:
         """Refuse an order that has, or had last, no hold on the coupon."""
@@ -143,10 +154,13 @@ class CouponModel:
         parts = parts_of(asked, self.lines)
         if asked and not parts:
             return
-        self.to_return -= sum(parts.values()) if asked else self.to_return
+        amount = sum(parts.values()) if asked else self.to_return
+        self.given_back[reason] += amount
+        self.to_return -= amount
         self.lines -= Counter(parts)
         if self.to_return:
             return
+        self.returned |= {order}
         rule = self.offer_returns[reason]
         if rule == "keep_used":
             self.kept = True
@@ -155,13 +169,14 @@ class CouponModel:
         if rule == "restore_with_grace":
             self.valid_until = max(self.valid_until, now + GRACE)
 
+    def spends_on(self, order: str) -> bool:
+        return (self.used_by == order and not self.kept) or order in self.debits
+
     def to_return_on(self, order: str) -> int:
         """What may yet be returned of the order's use."""
         return self.debits.get(order, self.to_return if self.used_by == order and not self.kept else 0)
 
     def _credit(self, now: datetime, order: str, reason: str, asked: Sequence[Mapping[str, object]]) -> None:
-        if self.used_by is not None and not self.kept:
-            raise Refused("return_not_allowed")
         parts = parts_of(asked, self.debit_lines[order])
         if asked and not parts:
             return
@@ -169,15 +184,23 @@ class CouponModel:
         amount = sum(parts.values()) if asked else self.debits[order]
         self.debits[order] -= amount
         self.debit_lines[order] -= parts
-        if self.used_by is not None:
+        restored = self.used_by is not None and rule != "keep_used" and amount > 0
+        if self.used_by is not None and self.kept:
             self.left = 0
-        if rule != "keep_used" and amount:
+        elif restored:
+            self.left = sum(each for why, each in self.given_back.items() if self.offer_returns[why] != "keep_used")
+            assert self.used_by is not None
+            self.debits[self.used_by], self.spent[self.used_by] = self.to_return, self.discount
+            self.debit_lines[self.used_by] = Counter(self.lines)
+        if rule != "keep_used":
             self.left += amount
+        if restored:
             self.used_by = None
         if self.debits[order]:
             return
         del self.debits[order]
-        if rule == "restore_with_grace" and self.state(now) not in ("EXPIRED", "USED"):
+        self.returned |= {order}
+        if rule == "restore_with_grace" and (restored or self.state(now) not in ("EXPIRED", "USED")):
             self.valid_until = max(self.valid_until, now + GRACE)
 
     # --- owners, the merchant and the clock -----------------------------------------------------------------
@@ -223,7 +246,12 @@ class CouponModel:
         """The same now, for a command of several coupons that may yet be refused."""
         lines = {order: Counter(of) for order, of in self.debit_lines.items()}
         return replace(
-            self, lines=Counter(self.lines), debits=dict(self.debits), debit_lines=lines, spent=dict(self.spent)
+            self,
+            lines=Counter(self.lines),
+            debits=dict(self.debits),
+            debit_lines=lines,
+            spent=dict(self.spent),
+            given_back=Counter(self.given_back),
         )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from zoneinfo import ZoneInfo
 
 from ledger.database import Database
-from ledger.events import BatchBudgetChanged, BatchCreated, BatchQuantityChanged, CouponIssued
+from ledger.events import BatchBudgetChanged, BatchCreated, BatchQuantityChanged, CouponIssued, CouponSpent
 from ledger.store import Store
 
 
@@ -33,6 +33,8 @@ def assert_guards_are_the_logs(store: Store, worth_minor: int) -> None:
                 if f" budget {event.batch_id}" in supply:
                     taken[f" budget {event.batch_id}"] += worth_minor
                 quotas.update(_quotas(batches[event.batch_id], event))
+            elif isinstance(event, CouponSpent):
+                quotas[f" order {event.merchant_id}", event.order_id] += 1
     stock = {key: (quantity, taken[key]) for key, quantity in supply.items()}
     assert _stock(store.database) == stock
     assert _quota(store.database) == quotas
@@ -46,7 +48,9 @@ def _quotas(batch: BatchCreated, event: CouponIssued) -> list[tuple[str, str]]:
         f" day {day} {event.user_id}": batch.per_user_day_limit,
         f" person {event.facts.get('person')}": batch.per_person_limit,
     }
-    return [(event.batch_id, owner) for owner, most in owners.items() if most is not None]
+    quotas = [(event.batch_id, owner) for owner, most in owners.items() if most is not None]
+    receipt = event.facts.get("points_receipt")
+    return quotas if receipt is None else [*quotas, (f" points {event.merchant_id}", receipt)]
 
 
 def _stock(database: Database) -> dict[str, tuple[int, int]]:

@@ -32,6 +32,9 @@ class Offer:
     late: bool = False
     given_away: bool = False
     shared: bool = False
+    points: bool = False
+    """Whether it is exchanged for points, of which there is a receipt."""
+    live_locks: int | None = None
 
 
 OFFERS = {
@@ -54,7 +57,27 @@ OFFERS = {
         late=True,
         shared=True,
     ),
+    "for points": Offer(
+        {"order_cancelled": "restore", "merchant_refund": "restore", "buyer_refund": "keep_used"},
+        shared=True,
+        points=True,
+        live_locks=1,
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Given:
+    """What comes with a wish for a coupon."""
+
+    person: str | None = None
+    tier: str | None = None
+    receipt: str | None = None
+    receipts: set[str] = field(default_factory=set)
+    """The merchant's receipts of points that were exchanged before."""
+
+
+NOTHING = Given()
 
 
 @dataclass(frozen=True)
@@ -78,12 +101,17 @@ class BatchModel:
     delay: timedelta
     lasting: timedelta
     reviewed: bool
+    tiers: tuple[str, ...] = ()
+    """Whose members alone it is for; anybody, where empty."""
     stored: str = "DRAFT"
+    planned_by: str = "test"
     submitted_by: str = ""
     issued: Counter[str] = field(default_factory=Counter)
     days: Counter[date] = field(default_factory=Counter)
     user_days: Counter[tuple[date, str]] = field(default_factory=Counter)
     persons: Counter[str] = field(default_factory=Counter)
+    codes: dict[int, str | None] = field(default_factory=dict)
+    """Its codes by number, and who exchanged each."""
 
     def state(self, now: datetime) -> str:
         over = self.claim_until is not None and now >= self.claim_until
@@ -99,7 +127,7 @@ class BatchModel:
         self.submitted_by = actor
 
     def approve(self, now: datetime, actor: str) -> None:
-        if self.stored == "IN_REVIEW" and actor == self.submitted_by:
+        if self.stored == "IN_REVIEW" and actor in (self.planned_by, self.submitted_by):
             raise Refused("self_approval")
         self.step(now, "APPROVED", "IN_REVIEW")
 
@@ -110,31 +138,45 @@ class BatchModel:
         if self.state(now) not in ("DRAFT", "APPROVED", "RUNNING", "PAUSED"):
             raise Refused("batch_state_conflict")
 
-    def _check_raised_by(self, actor: str) -> None:
-        if self.reviewed and self.stored != "DRAFT" and actor == self.submitted_by:
-            raise Refused("self_approval")
+    def _review_again(self) -> None:
+        """What was approved and is raised must be approved again."""
+        if self.reviewed and self.stored == "RUNNING":
+            raise Refused("batch_state_conflict")
+        if self.reviewed:
+            self.stored = "DRAFT"
 
-    def change_quantity(self, now: datetime, expected: int, target: int, actor: str) -> None:
+    def change_quantity(self, now: datetime, expected: int, target: int) -> None:
         self._check_open_to_change(now)
         if expected != self.quantity or target < self.issued.total():
             raise Refused("quantity_conflict")
         if target > self.quantity:
-            self._check_raised_by(actor)
+            self._review_again()
         self.quantity = target
 
-    def change_budget(self, now: datetime, expected: int, target: int, actor: str) -> None:
+    def change_budget(self, now: datetime, expected: int, target: int) -> None:
         self._check_open_to_change(now)
         if self.budget is None or expected != self.budget or target < self.issued.total() * VALUE:
             raise Refused("budget_conflict")
         if target > self.budget:
-            self._check_raised_by(actor)
+            self._review_again()
         self.budget = target
 
-    def issue(self, now: datetime, user_ids: list[str], person: str | None = None) -> None:
+    def exchange(self, now: datetime, number: int, user_id: str, given: Given) -> None:
+        if (by := self.codes[number]) is not None:
+            raise Refused("code_used" if by == user_id else "code_not_found")
+        self.issue(now, [user_id], given)
+        self.codes[number] = user_id
+
+    def issue(self, now: datetime, user_ids: list[str], given: Given = NOTHING) -> None:
         if self.state(now) != "RUNNING":
             raise Refused("batch_not_open")
+        if self.tiers and given.tier not in self.tiers:
+            raise Refused("fact_required" if given.tier is None else "not_in_audience")
+        person = given.person
         if self.limits.person is not None and person is None:
             raise Refused("fact_required")
+        if self.offer.points != (given.receipt is not None):
+            raise Refused("fact_required" if self.offer.points else "invalid_field")
         today, asked = (now + SHANGHAI).date(), Counter(user_ids)
         number = self.issued.total() + len(user_ids)
 
@@ -148,6 +190,7 @@ class BatchModel:
                 self.limits.user_day, *(self.user_days[today, user] + n for user, n in asked.items())
             ),
             "person_limit_reached": beyond(self.limits.person, self.persons[person or ""] + len(user_ids)),
+            "points_receipt_used": self.offer.points and given.receipt in given.receipts,
             "sold_out": beyond(self.quantity, number),
             "budget_spent": beyond(self.budget, number * VALUE),
         }
@@ -159,3 +202,5 @@ class BatchModel:
             self.user_days[today, user] += count
         if self.limits.person is not None:
             self.persons[person or ""] += len(user_ids)
+        if self.offer.points and given.receipt is not None:
+            given.receipts.add(given.receipt)

@@ -2,122 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 from math import floor
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger import sweep
 from ledger.basket import Basket, Line
 from ledger.benefit import Benefit
 from ledger.discount import WHOLE, Goods
 from ledger.pricing import KIND_ORDER, Offered, price, quote
 from ledger.scope import Scope
-from ledger.search import FINE_BITS, Search
+from ledger.search import Search
 from ledger.terms import Terms
-
-NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-PRODUCTS = ("tea", "cup", "pot", "jam")
-CATEGORIES = ("food", "ware")
-
-lines = st.builds(
-    lambda product, quantity, price, cut, category, shop: (
-        product,
-        quantity,
-        price,
-        min(cut, quantity * price),
-        category,
-        shop,
-    ),
-    st.sampled_from(PRODUCTS),
-    st.integers(1, 4),
-    st.integers(0, 400),
-    st.integers(0, 60),
-    st.sampled_from(CATEGORIES),
-    st.sampled_from(["east", "west", None]),
-)
-
-
-@st.composite
-def baskets(draw, largest=6):
-    found = [
-        Line(
-            line_id=str(number),
-            product_id=product,
-            quantity=quantity,
-            unit_price_minor=price,
-            discounted_minor=cut,
-            categories=(category,),
-            shop_id=shop,
-        )
-        for number, (product, quantity, price, cut, category, shop) in enumerate(
-            draw(st.lists(lines, min_size=1, max_size=largest))
-        )
-    ]
-    return Basket(lines=tuple(found), currency="EUR", shipping_minor=draw(st.sampled_from([0, 1, 490])))
-
-
-amounts = st.integers(1, 700)
-caps = st.none() | st.integers(1, 300)
-products = st.lists(st.sampled_from(PRODUCTS), min_size=1, max_size=2, unique=True).map(tuple)
-units = st.none() | st.integers(1, 5)
-benefits = st.one_of(
-    st.builds(Benefit, kind=st.just("amount_off"), value_minor=amounts, max_discount_minor=caps),
-    st.builds(Benefit, kind=st.just("percent_off"), percent_permyriad=st.integers(1, 10_000), max_discount_minor=caps),
-    st.builds(
-        Benefit, kind=st.just("fixed_price"), value_minor=st.integers(1, 300), units=units, max_discount_minor=caps
-    ),
-    st.builds(
-        Benefit, kind=st.sampled_from(["gift", "trial"]), products=products, units=units, max_discount_minor=caps
-    ),
-    st.builds(Benefit, kind=st.just("exchange"), value_minor=st.integers(1, 200), products=products, units=units),
-    st.builds(Benefit, kind=st.just("cash_voucher"), value_minor=amounts),
-    st.builds(Benefit, kind=st.just("free_shipping"), max_discount_minor=caps),
-    st.builds(Benefit, kind=st.just("order_stated")),
-)
-scopes = st.sampled_from(
-    [
-        Scope(),
-        Scope(products=("tea",)),
-        Scope(categories=("food",)),
-        Scope(categories=("ware",), excluded_products=("cup",)),
-        Scope(excluded_products=("jam",)),
-        Scope(shops=("east",)),
-        Scope(products=("tea", "pot"), excluded_shops=("east",)),
-    ]
-)
-stacking = st.sampled_from([("exclusive", None), ("stackable", None), ("group", "a"), ("group", "b")])
-
-
-@st.composite
-def wallets(draw, largest=7, benefits=benefits, scopes=scopes, cap=True):
-    found = []
-    for number in range(draw(st.integers(1, largest))):
-        mode, group = draw(stacking)
-        found.append(
-            Offered(
-                coupon_id=f"coupon-{number}",
-                template_id="template",
-                template_version=1,
-                terms=Terms(
-                    benefit=draw(benefits),
-                    currency="EUR",
-                    min_spend_minor=draw(st.sampled_from([0, 0, 0, 300])),
-                    scope=draw(scopes),
-                    stacking_mode=mode,
-                    stacking_group=group,
-                    priority=draw(st.integers(0, 2)),
-                    order_cap_permyriad=draw(st.sampled_from([None, None, None, 2_000, 6_000])) if cap else None,
-                ),
-                valid_from=NOW - timedelta(days=1),
-                valid_until=NOW + timedelta(days=draw(st.integers(1, 9))),
-            )
-        )
-    return found
-
+from tests.property.wallets import NOW, amounts, baskets, caps, wallets
 
 # --- the oracle ---------------------------------------------------------------------------------------
 
@@ -234,6 +138,11 @@ def every_combination(coupons):
         yield from (list(chosen) for chosen in combinations(coupons, size) if may_stand(chosen))
 
 
+PORTIONS = {"MANY": 30, "FEW": 10}
+"""A search of a few choices, as one of many thousands: in portions, with bounds."""
+CLIMBED = {**PORTIONS, "SMALL": 1}
+"""And with a good choice to begin with."""
+
 # --- what must hold --------------------------------------------------------------------------------------
 
 
@@ -257,21 +166,30 @@ def test_nothing_takes_off_more_than_the_best_combination(wallet, basket):
 
 
 @settings(deadline=None, max_examples=300)
-@given(wallets(), baskets())
-def test_before_rounding_the_search_finds_the_maximum(wallet, basket):
+@given(wallets(), baskets(), st.sampled_from([{}, PORTIONS, CLIMBED]))
+def test_before_rounding_the_search_finds_the_maximum(wallet, basket, sizes):
+    wallet = [coupon for coupon in wallet if coupon.terms.stacking_mode != "exclusive"]
+    found, usable = searched(wallet, basket, sizes)
+    best = max(total(each, basket, whole=False) for each in every_combination(usable))
+    assert abs(found - best) < Fraction(1, 1_000)
+
+
+def searched(wallet, basket, sizes):
+    """What the search finds to take off, in fractions, and the coupons that it searched."""
     from ledger.pricing import _judged
 
     goods = Goods(basket)
-    candidates, _ = _judged([coupon for coupon in wallet if coupon.terms.stacking_mode != "exclusive"], goods, NOW)
+    candidates, _ = _judged(wallet, goods, NOW)
     candidates = [each for each in candidates if each.kind != "order_stated"]
     search, found = Search(goods.amounts), Fraction(0)
-    for cap in sorted({each.coupon.terms.order_cap_permyriad or WHOLE for each in candidates}, reverse=True):
-        members = [each for each in candidates if (each.coupon.terms.order_cap_permyriad or WHOLE) >= cap]
-        _, off_lines, off_shipping = search.best_of(members)
-        room = (basket.total_minor * cap // WHOLE) << FINE_BITS
-        found = max(found, Fraction(min(off_lines, room) + off_shipping, 1 << FINE_BITS))
-    best = max(total(each, basket, whole=False) for each in every_combination([each.coupon for each in candidates]))
-    assert abs(found - best) < Fraction(1, 1_000)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in sizes.items():
+            patch.setattr(sweep, name, size)
+        for cap in {each.coupon.terms.order_cap_permyriad or WHOLE for each in candidates}:
+            members = [each for each in candidates if (each.coupon.terms.order_cap_permyriad or WHOLE) >= cap]
+            chosen = search.best_of(members, basket.total_minor * cap // WHOLE)
+            found = max(found, total([each.coupon for each in chosen], basket, whole=False))
+    return found, [each.coupon for each in candidates]
 
 
 without_fractions = wallets(
@@ -336,3 +254,101 @@ def test_naming_the_best_combination_gives_the_same_quote(wallet, basket):
     named = [coupon for coupon in wallet if coupon.coupon_id in {each.coupon_id for each in found.chosen}]
     again = price(named, basket, NOW)
     assert (again.digest, again.chosen) == (found.digest, found.chosen)
+
+
+# --- many small groups ----------------------------------------------------------------------------------
+
+SHAPES = {
+    "amounts and capped percents": {},
+    "every kind and order caps": {"items": 0.2, "caps": 0.1},
+    "single units": {"items": 0.8},
+    "enough to pay for all": {"worth": 8, "items": 0.1, "caps": 0.05},
+    "lists of products": {"worth": 8, "by_product": True},
+}
+"""Coupons of overlapping scopes with priorities, where each group's choice changes what every other is worth."""
+
+
+def grouped(groups, of, lines, seed, items=0.0, caps=0.0, worth=1, by_product=False):
+    """So many groups of so many coupons each, and a basket."""
+    chance = random.Random(f"{groups} {of} {seed}")
+    kinds = max(2, lines if by_product else min(12, lines))
+    goods = Basket(
+        lines=tuple(
+            Line(
+                line_id=str(number),
+                product_id=f"product-{number % 20}",
+                quantity=chance.randint(1, 4),
+                unit_price_minor=chance.randint(50, 5_000),
+                categories=(f"category-{number % kinds}",),
+            )
+            for number in range(lines)
+        ),
+        currency="EUR",
+        shipping_minor=490,
+    )
+    share = goods.total_minor * worth // groups // 4
+    wallet = []
+    for number in range(groups * of):
+        listed = tuple(f"category-{each}" for each in chance.sample(range(kinds), chance.randint(1, -(-kinds // 2))))
+        percent = {"percent_permyriad": min(9_000, chance.randint(300, 1_500) * worth)}
+        given = {"products": tuple(f"product-{each}" for each in chance.sample(range(20), 4)), "units": 2}
+        kind = chance.choices(
+            [
+                {"kind": "amount_off", "value_minor": chance.randint(share // 4 + 1, 2 * share + 1)},
+                {"kind": "percent_off", **percent},
+                {"kind": "percent_off", **percent, "max_discount_minor": chance.randint(share // 2 + 1, 2 * share + 1)},
+                {"kind": "fixed_price", "value_minor": 300, "units": chance.randint(1, 9)},
+                {"kind": "gift", **given},
+                {"kind": "exchange", "value_minor": 100, **given},
+                {"kind": "free_shipping"},
+            ],
+            [1 - items, (1 - items) / 2, (1 - items) / 2, items / 2, items, items / 2, items / 4],
+        )[0]
+        terms = Terms(
+            benefit=Benefit(**kind),
+            currency="EUR",
+            scope=Scope(categories=listed),
+            stacking_mode="group",
+            stacking_group=f"group-{number % groups}",
+            priority=chance.randrange(4),
+            order_cap_permyriad=chance.choice([3_000, 6_000, 8_000]) if chance.random() < caps else None,
+        )
+        wallet.append(
+            Offered(
+                coupon_id=f"coupon-{number:02}",
+                template_id="template",
+                template_version=1,
+                terms=terms,
+                valid_from=NOW - timedelta(days=1),
+                valid_until=NOW + timedelta(days=chance.randint(1, 9)),
+            )
+        )
+    return wallet, goods
+
+
+def one_of_each_group(coupons):
+    groups = {}
+    for coupon in coupons:
+        groups.setdefault(coupon.terms.stacking_group, [None]).append(coupon)
+    for chosen in product(*groups.values()):
+        yield [coupon for coupon in chosen if coupon is not None]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("groups", "of"), [(5, 2), (4, 3), (3, 4)])
+def test_few_groups_of_overlapping_coupons_have_no_better_combination(groups, of, shape):
+    for seed in range(12):
+        wallet, goods = grouped(groups, of, 6, seed, **SHAPES[shape])
+        found, usable = searched(wallet, goods, (PORTIONS, CLIMBED, {})[seed % 3])
+        best = max(total(each, goods, whole=False) for each in one_of_each_group(usable))
+        assert abs(found - best) < Fraction(1, 1_000)
+        quoted = quote(wallet, goods, NOW)
+        assert quoted.exact
+        assert abs(quoted.discount_minor - best) <= len(wallet)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("groups", "of"), [(20, 2), (13, 3), (10, 4), (8, 5)])
+def test_forty_coupons_in_many_small_groups_on_a_hundred_lines_are_searched_whole(groups, of, shape):
+    for seed in range(5):
+        assert quote(*grouped(groups, of, 100, seed, **SHAPES[shape]), NOW).exact

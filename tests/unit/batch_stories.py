@@ -73,7 +73,10 @@ SUBMITTED, APPROVED, REJECTED = (
     )
 )
 SUBMITTED_BY_ANOTHER = By(events.BatchSubmitted, f"batch-{BATCH}")
-TO_APPROVE = [created_template(), created_batch(needs_approval=True)]
+PLANNED_HERE = created_batch(needs_approval=True, budget_minor=1_000)
+PLANNED_BY_ANOTHER = By(PLANNED_HERE.kind, PLANNED_HERE.stream, PLANNED_HERE.payload)
+TO_APPROVE = [created_template(), PLANNED_HERE]
+OF_ANOTHER = [created_template(), PLANNED_BY_ANOTHER]
 SUBMIT = ask(use_cases.submit_batch)
 APPROVE = ask(use_cases.approve_batch)
 REJECT = ask(use_cases.reject_batch, reason="too much")
@@ -238,16 +241,18 @@ REVIEW_STORIES = [
     Story("it is submitted twice", [*TO_APPROVE, SUBMITTED], SUBMIT, errors.BatchStateConflict),
     Story("a running batch is submitted", RUNNING, SUBMIT, errors.BatchStateConflict),
     Story("an unknown batch is submitted", [], SUBMIT, errors.BatchNotFound),
-    Story("a second person approves", [*TO_APPROVE, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED],
+    Story("a second person approves", [*OF_ANOTHER, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED],
           {"state": "APPROVED", "version": 3}),
-    Story("who submitted it approves", [*TO_APPROVE, SUBMITTED], APPROVE, errors.SelfApproval),
+    Story("who submitted it approves", [*OF_ANOTHER, SUBMITTED], APPROVE, errors.SelfApproval),
+    Story("who planned it approves what another submitted", [*TO_APPROVE, SUBMITTED_BY_ANOTHER], APPROVE,
+          errors.SelfApproval),
     Story("who submitted it again after another's rejection approves",
-          [*TO_APPROVE, SUBMITTED_BY_ANOTHER, REJECTED, SUBMITTED], APPROVE, errors.SelfApproval),
+          [*OF_ANOTHER, SUBMITTED_BY_ANOTHER, REJECTED, SUBMITTED], APPROVE, errors.SelfApproval),
     Story("who submitted it first approves what another submitted again",
-          [*TO_APPROVE, SUBMITTED, REJECTED, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED]),
+          [*OF_ANOTHER, SUBMITTED, REJECTED, SUBMITTED_BY_ANOTHER], APPROVE, [APPROVED]),
     Story("a draft is approved", TO_APPROVE, APPROVE, errors.BatchStateConflict),
-    Story("it is approved twice", [*TO_APPROVE, SUBMITTED_BY_ANOTHER, APPROVED], APPROVE, errors.BatchStateConflict),
-    Story("it is approved at a version that another saw", [*TO_APPROVE, SUBMITTED_BY_ANOTHER],
+    Story("it is approved twice", [*OF_ANOTHER, SUBMITTED_BY_ANOTHER, APPROVED], APPROVE, errors.BatchStateConflict),
+    Story("it is approved at a version that another saw", [*OF_ANOTHER, SUBMITTED_BY_ANOTHER],
           ask(use_cases.approve_batch, expected_version=1), errors.VersionConflict),
     Story("it is sent back", [*TO_APPROVE, SUBMITTED_BY_ANOTHER], REJECT, [REJECTED], {"state": "DRAFT"}),
     Story("it is withdrawn", [*TO_APPROVE, SUBMITTED], REJECT, [REJECTED], {"state": "DRAFT"}),
@@ -270,19 +275,28 @@ def budgeted(before: int, after_it: int) -> Fact:
 
 
 WITH_BUDGET = running_batch(budget_minor=1_000)
-REVIEWED = [created_template(), created_batch(needs_approval=True, budget_minor=1_000), SUBMITTED, APPROVED]
-REVIEWED_OF_ANOTHER = [*REVIEWED[:2], SUBMITTED_BY_ANOTHER, APPROVED]
+REVIEWED = [*OF_ANOTHER, SUBMITTED_BY_ANOTHER, APPROVED]
 PAUSING = on_batch(events.BatchPaused, reason="stock")
+REVIEWED_PAUSED = [*REVIEWED, STARTED, PAUSING]
+
+
+def sent_back(what: str) -> Fact:
+    return on_batch(events.BatchRejected, reason=f"the {what} was raised")
+
+
 BUDGET_STORIES = [
-    Story("who submitted it raises it once approved", REVIEWED, budget(1_000, 1_001), errors.SelfApproval),
-    Story("who submitted it raises it while running", [*REVIEWED, STARTED], budget(1_000, 1_001), errors.SelfApproval),
-    Story("who submitted it raises it while paused", [*REVIEWED, STARTED, PAUSING], budget(1_000, 1_001),
-          errors.SelfApproval),
-    Story("who submitted it lowers it", REVIEWED, budget(1_000, 999), [budgeted(1_000, 999)]),
-    Story("who submitted it raises it again to what was approved", [*REVIEWED, budgeted(1_000, 999)],
-          budget(999, 1_000), errors.SelfApproval),
-    Story("a second person raises it", REVIEWED_OF_ANOTHER, budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
-    Story("who will submit it raises it in the draft", REVIEWED[:2], budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
+    Story("it is raised once approved", REVIEWED, budget(1_000, 1_001), [budgeted(1_000, 1_001), sent_back("budget")],
+          {"state": "DRAFT", "budget_minor": 1_001, "version": 5}),
+    Story("it is raised while running", [*REVIEWED, STARTED], budget(1_000, 1_001), errors.BatchStateConflict,
+          facts={"state": "RUNNING"}),
+    Story("it is raised while paused", REVIEWED_PAUSED, budget(1_000, 1_001),
+          [budgeted(1_000, 1_001), sent_back("budget")], {"state": "DRAFT"}),
+    Story("it is lowered once approved", REVIEWED, budget(1_000, 999), [budgeted(1_000, 999)], {"state": "APPROVED"}),
+    Story("it is lowered while running", [*REVIEWED, STARTED], budget(1_000, 999), [budgeted(1_000, 999)],
+          {"state": "RUNNING"}),
+    Story("it is raised again to what was approved", [*REVIEWED, budgeted(1_000, 999)], budget(999, 1_000),
+          [budgeted(999, 1_000), sent_back("budget")]),
+    Story("it is raised in the draft", TO_APPROVE, budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
     Story("it grows", WITH_BUDGET, budget(1_000, 2_000), [budgeted(1_000, 2_000)], {"budget_minor": 2_000}),
     Story("it shrinks", WITH_BUDGET, budget(1_000, 1), [budgeted(1_000, 1)], {"budget_minor": 1}),
     Story("in a draft", WITH_BUDGET[:2], budget(1_000, 2_000), [budgeted(1_000, 2_000)]),
@@ -304,17 +318,30 @@ BUDGET_STORIES = [
 QUANTITY_STORIES = [
     Story("in review", [*DRAFT, SUBMITTED], change(10, 20), errors.BatchStateConflict),
     Story("once approved", [*DRAFT, SUBMITTED, APPROVED], change(10, 20), [changed(10, 20)]),
-    Story("who submitted it raises it once approved", REVIEWED, change(10, 11), errors.SelfApproval),
-    Story("who submitted it raises it while running", [*REVIEWED, STARTED], change(10, 11), errors.SelfApproval),
-    Story("who submitted it raises it while paused", [*REVIEWED, STARTED, PAUSING], change(10, 11),
+    Story("it is raised once approved", REVIEWED, change(10, 11), [changed(10, 11), sent_back("quantity")],
+          {"state": "DRAFT", "quantity": 11, "version": 5}),
+    Story("who planned and submitted it raises it once approved", [*TO_APPROVE, SUBMITTED, APPROVED], change(10, 11),
+          [changed(10, 11), sent_back("quantity")]),
+    Story("it is raised once approved, and started", [*REVIEWED, changed(10, 11), sent_back("quantity")], START,
+          errors.BatchStateConflict, facts={"state": "DRAFT"}),
+    Story("who raised it submits it and approves", [*REVIEWED, changed(10, 11), sent_back("quantity"), SUBMITTED],
+          APPROVE, errors.SelfApproval),
+    Story("who planned it approves what another raised and submitted",
+          [*TO_APPROVE, SUBMITTED, APPROVED, changed(10, 11), sent_back("quantity"), SUBMITTED_BY_ANOTHER], APPROVE,
           errors.SelfApproval),
-    Story("who submitted it lowers it", [*REVIEWED, STARTED], change(10, 9), [changed(10, 9)]),
-    Story("who submitted it sets it to what it is", REVIEWED, change(10, 10), [changed(10, 10)]),
-    Story("a second person raises it", [*REVIEWED_OF_ANOTHER, STARTED], change(10, 20), [changed(10, 20)]),
-    Story("who submitted it last raises it, though another did first",
-          [*REVIEWED[:2], SUBMITTED_BY_ANOTHER, REJECTED, SUBMITTED, APPROVED], change(10, 11), errors.SelfApproval),
-    Story("who was sent back raises it in the draft", [*REVIEWED[:2], SUBMITTED, REJECTED], change(10, 20),
-          [changed(10, 20)]),
+    Story("it is raised while running", [*REVIEWED, STARTED], change(10, 11), errors.BatchStateConflict,
+          facts={"state": "RUNNING"}),
+    Story("it is raised while paused", REVIEWED_PAUSED, change(10, 11), [changed(10, 11), sent_back("quantity")],
+          {"state": "DRAFT"}),
+    Story("it is raised while paused, and resumed", [*REVIEWED_PAUSED, changed(10, 11), sent_back("quantity")], RESUME,
+          errors.BatchStateConflict, facts={"state": "DRAFT"}),
+    Story("it is raised while paused, reviewed, and started again",
+          [*REVIEWED_PAUSED, changed(10, 11), sent_back("quantity"), SUBMITTED, APPROVED], START, [STARTED],
+          {"state": "RUNNING", "quantity": 11}),
+    Story("it is lowered while running", [*REVIEWED, STARTED], change(10, 9), [changed(10, 9)], {"state": "RUNNING"}),
+    Story("it is set to what it is", REVIEWED, change(10, 10), [changed(10, 10)], {"state": "APPROVED"}),
+    Story("it is raised in the draft after it was sent back", [*TO_APPROVE, SUBMITTED, REJECTED], change(10, 20),
+          [changed(10, 20)], {"state": "DRAFT"}),
     Story("it grows", RUNNING, change(10, 20), [changed(10, 20)], {"quantity": 20}),
     Story("it shrinks", RUNNING, change(10, 1), [changed(10, 1)], {"quantity": 1}),
     Story("in a draft", DRAFT, change(10, 20), [changed(10, 20)]),
@@ -469,7 +496,8 @@ AUDIENCE_STORIES = [
     Story("for points, two coupons and no receipt", FOR_POINTS, ask(use_cases.issue, user_ids=["a", "b"]),
           errors.FactRequired),
     Story("a receipt of two lines", FOR_POINTS, claim(points_receipt="a\nb"), errors.InvalidField),
-    Story("a receipt where none is asked for", RUNNING, claim(points_receipt="r"), decided_on()),
+    Story("a receipt where none is asked for", RUNNING, claim(points_receipt="r"), errors.InvalidField,
+          facts={"field": "points_receipt"}),
 ]  # fmt: skip
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ledger import errors, events, use_cases
-from ledger.coupon import Redemption
+from ledger import errors, events
 from tests.unit.coupon_facts import (
     EXPIRED,
     FRESH,
@@ -14,7 +11,6 @@ from tests.unit.coupon_facts import (
     KEPT,
     LOCK_END,
     PENDING,
-    PRICED,
     SPLIT,
     USED,
     VALID_END,
@@ -24,11 +20,8 @@ from tests.unit.coupon_facts import (
     expired,
     give_back,
     hold,
-    lock,
-    locked,
     on_coupon,
     returned,
-    unlock,
     unlocked,
     use,
     void,
@@ -37,8 +30,10 @@ from tests.unit.coupon_facts import (
 )
 from tests.unit.custody_stories import EXTEND_STORIES, SHARE_STORIES, TRANSFER_STORIES
 from tests.unit.order_stories import CONFIRM_STORIES, LOCK_STORIES, REDEEM_STORIES, UNLOCK_STORIES
+from tests.unit.priced_stories import LOCK_AGAIN_STORIES, PRICED_STORIES
 from tests.unit.return_stories import PARTIAL_STORIES, RETURN_STORIES, VOUCHER_STORIES
-from tests.unit.specs import COUPON, INSTANT, TERMS, Command, Fact, Story, after, created_template, issued
+from tests.unit.specs import COUPON, INSTANT, TERMS, Story, after, created_template, issued
+from tests.unit.together_stories import ORDER_STORIES
 
 VOID_STORIES = [
     Story("an unused coupon", FRESH, void(), [voided()], {"coupon_id": COUPON, "state": "VOIDED"}),
@@ -96,74 +91,10 @@ PINNED_STORIES = [
           give_back(at=after(9)), [returned(restored=True, valid_until=after(12))]),
 ]  # fmt: skip
 
-SECOND = "d~"
-STACKABLE = replace(TERMS, stacking_mode="stackable")
-IN_GROUP = replace(TERMS, stacking_mode="group", stacking_group="g")
-TWO = [*with_terms(STACKABLE), issued(coupon=SECOND)]
-BOTH = {"coupon_ids": [SECOND, COUPON]}
-EACH = {"redemptions": [Redemption(coupon_id=id, discount_minor=1) for id in (COUPON, SECOND)]}
-
-
-def on_second(fact: Fact) -> Fact:
-    """The same fact of the second coupon."""
-    return replace(fact, stream=f"coupon-{SECOND}")
-
-
-def priced(digest: str) -> Fact:
-    """A lock of the past whose discount was found in this quote."""
-    return replace(PRICED, payload={**PRICED.payload, "quote_digest": digest})
-
-
-ORDER_STORIES = [
-    Story("coupons of an order are locked together, in the order of their ids", TWO, lock(**BOTH),
-          [locked(), Fact(events.CouponLocked, f"coupon-{SECOND}", {"order_id": "order-1"})]),
-    Story("one held by another order stops all", [*TWO, hold("order-2")], lock(**BOTH), errors.CouponLocked),
-    Story("one that is not there stops all", FRESH, lock(**BOTH), errors.CouponNotFound),
-    Story("an exclusive one goes with no other", [*FRESH, issued(coupon=SECOND)], lock(**BOTH),
-          errors.ExclusiveConflict, facts={"coupon_id": COUPON, "with_coupon_id": SECOND}),
-    Story("nor another with an exclusive one", [created_template(), created_template(STACKABLE,
-          events.TemplateRevised), issued(template_version=2), issued(coupon=SECOND)], lock(**BOTH),
-          errors.ExclusiveConflict),
-    Story("two of one group do not go together", [*with_terms(IN_GROUP), issued(coupon=SECOND)], lock(**BOTH),
-          errors.ExclusiveConflict),
-    Story("one of a group goes with one of another", [created_template(IN_GROUP), created_template(replace(IN_GROUP,
-          stacking_group="h"), events.TemplateRevised), issued(), issued(coupon=SECOND, template_version=2)],
-          lock(**BOTH), [locked(), Fact(events.CouponLocked, f"coupon-{SECOND}")]),
-    Story("what cannot be used at all is heard of first", [*FRESH, voided(), issued(coupon=SECOND)], lock(**BOTH),
-          errors.CouponVoid),
-    Story("those that can be voided are", [*FRESH, hold(), use(), issued(coupon=SECOND)],
-          Command(use_cases.void_all, {"coupon_ids": [SECOND, COUPON, "x~"], "reason": "fraud"}),
-          [Fact(events.CouponVoided, f"coupon-{SECOND}", {"reason": "fraud"})],
-          {"voided": [SECOND], "refused": [{"coupon_id": COUPON, "code": "coupon_used"},
-                                           {"coupon_id": "x~", "code": "coupon_not_found"}]}),
-    Story("a hundred and one are not voided at once", FRESH,
-          Command(use_cases.void_all, {"coupon_ids": [f"c{n}" for n in range(101)], "reason": "fraud"}),
-          errors.InvalidField),
-    Story("together they take off what the order costs", [*TWO, hold(), on_second(hold())], confirm(order_total_minor=2,
-          **EACH), [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
-    Story("and not more", [*TWO, hold(), on_second(hold())], confirm(order_total_minor=1, **EACH),
-          errors.NotApplicable, facts={"order_id": "order-1", "discount_minor": 2, "most_minor": 1}),
-    Story("nor more than the lower of their caps", [created_template(STACKABLE), created_template(replace(STACKABLE,
-          order_cap_permyriad=5_000), events.TemplateRevised), issued(), issued(coupon=SECOND, template_version=2),
-          hold(), on_second(hold())], confirm(order_total_minor=3, **EACH), errors.NotApplicable,
-          facts={"discount_minor": 2, "most_minor": 1}),
-    Story("exclusive ones that were locked one by one", [*FRESH, issued(coupon=SECOND), hold(), on_second(hold())],
-          confirm(**EACH), errors.ExclusiveConflict),
-    Story("those priced together", [*TWO, priced("q"), on_second(priced("q"))], confirm(**EACH),
-          [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
-    Story("those priced alone", [*TWO, priced("q"), on_second(priced("r"))], confirm(**EACH), errors.NotApplicable),
-    Story("one priced, one told", [*TWO, priced("q"), on_second(hold())], confirm(**EACH),
-          [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
-    Story("one unlocked stops all unlocks", [*TWO, hold()], unlock(**BOTH), errors.NotLocked),
-    Story("one not held stops all confirmations", [*TWO, hold()],
-          confirm(**EACH), errors.NotLocked),
-    Story("a coupon named twice", FRESH, lock(coupon_ids=[COUPON, COUPON]), errors.InvalidField),
-    Story("no coupon", FRESH, lock(coupon_ids=[]), errors.InvalidField),
-    Story("a hundred and one coupons", FRESH, lock(coupon_ids=[f"c{n}" for n in range(101)]), errors.InvalidField),
-]  # fmt: skip
-
 COUPON_STORIES = {
     "lock": LOCK_STORIES,
+    "lock again": LOCK_AGAIN_STORIES,
+    "priced": PRICED_STORIES,
     "confirm": CONFIRM_STORIES,
     "unlock": UNLOCK_STORIES,
     "return": RETURN_STORIES,

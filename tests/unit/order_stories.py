@@ -238,7 +238,8 @@ CONFIRM_STORIES = [
     Story("what the lock found, said again", [*FRESH, PRICED], confirm(discount=450),
           [on_coupon(events.CouponUsed, allocation=PRICED.payload["allocation"])]),
     Story("less than the lock found", [*FRESH, PRICED], confirm(discount=449),
-          [on_coupon(events.CouponUsed, discount_minor=449, allocation=[])]),
+          [on_coupon(events.CouponUsed, discount_minor=449, allocation=[
+          {"line_id": "1", "product_id": "tea", "discount_minor": 449}])]),
     Story("more than the lock found", [*FRESH, PRICED], confirm(discount=451), errors.NotApplicable,
           facts={"most_minor": 450}),
     Story("less of each line than the lock found", [*FRESH, PRICED], confirm(redemptions=[told("tea", 449)]),

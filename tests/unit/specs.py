@@ -7,6 +7,7 @@ own, so that many stories fit into one log. Times are given from ``T0``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 from ledger.batch import Batch
 from ledger.benefit import Benefit
 from ledger.errors import Refusal
-from ledger.events import BatchCreated, BatchStarted, CouponIssued, Event, TemplateCreated
+from ledger.events import BatchCreated, BatchStarted, CouponIssued, CouponLocked, Event, TemplateCreated
 from ledger.request import Request
 from ledger.template import Template
 from ledger.terms import Terms
@@ -51,8 +52,9 @@ class Fact:
     def event(self, version: int) -> Event:
         """The stored form of a fact of the past; fields that a later version added may be left out."""
         payload = dict(self.payload)
-        if self.kind.class_version == 2 and not payload.keys() >= self.kind.field_names - SHARED:
-            self.kind.upcast_v1_v2(payload)  # type: ignore[attr-defined]
+        if not payload.keys() >= self.kind.field_names - SHARED:
+            for old in range(1, self.kind.class_version):
+                getattr(self.kind, f"upcast_v{old}_v{old + 1}")(payload)
             payload |= self.payload  # which may name some of them
         return self.kind(
             originator_id=self.stream,
@@ -143,7 +145,14 @@ class MemoryBackend:
 
     def perform(self, command: Command) -> Outcome:
         work = command.work()
-        loaded = Loaded(command.merchant_id, command.at, self._streams, self._batch, self._terms)
+        locked = [
+            event.originator_id
+            for events in self._streams.values()
+            for event in events
+            if isinstance(event, CouponLocked) and event.order_id == work.order_id
+        ]
+        streams = tuple(dict.fromkeys(locked))
+        loaded = Loaded(command.merchant_id, command.at, self._streams, self._batch, self._terms, streams)
         decided = work.decide(loaded)
         if isinstance(decided, Receipt):
             return decided, ()
@@ -168,9 +177,12 @@ def numbered(facts: Sequence[Fact]) -> list[Event]:
 
 
 def bind(value: Any, tag: str) -> Any:
-    """The value with every ``~`` in its texts replaced by the tag."""
+    """The value with every ``~`` in its texts replaced by the tag, and the orders named by it too.
+
+    An order's coupons are judged together, so each telling has orders of its own.
+    """
     if isinstance(value, str):
-        return value.replace("~", tag)
+        return re.sub(r"\b(order-\d)\b", rf"\1{tag}", value.replace("~", tag))
     if isinstance(value, Mapping):
         return {key: bind(part, tag) for key, part in value.items()}
     if isinstance(value, list | tuple):

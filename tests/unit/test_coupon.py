@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.coupon import Coupon, Redemption
-from ledger.errors import CouponExpired, CouponNotFound, InvalidField
+from ledger.errors import CouponNotFound, InvalidField
 from ledger.events import CouponLocked, CouponUnlocked, Event
 from ledger.request import Request
 from ledger.work import fold
@@ -146,21 +146,25 @@ def test_another_finding_for_the_same_order_is_another_lock() -> None:
     assert begun.lock_id != "lock-order-1"
 
 
-def test_another_finding_after_the_end_of_validity_is_none() -> None:
-    coupon = coupon_after(*FRESH, hold(ends=after(11)))
-    with pytest.raises(CouponExpired):
-        coupon.lock(
-            Request("merchant-1", "test", "request-2"),
-            VALID_END,
-            TERMS,
-            order_id="order-1",
-            user_id="user-1",
-            ttl_seconds=None,
-            order_total_minor=None,
-            quote_digest=None,
-            discount_minor=1,
-        )
-    assert coupon.collect_events() == []
+def test_another_finding_after_the_end_of_validity_takes_the_place_of_the_first() -> None:
+    """The shopper was in time. Were it refused, the order could use the coupon as it was found on another basket."""
+    coupon = coupon_after(*FRESH, hold(ends=after(10.5)))
+    coupon.lock(
+        Request("merchant-1", "test", "request-2"),
+        VALID_END,
+        TERMS,
+        order_id="order-1",
+        user_id="user-1",
+        ttl_seconds=86_400,
+        order_total_minor=None,
+        quote_digest=None,
+        discount_minor=1,
+    )
+    ended, begun = coupon.collect_events()
+    assert isinstance(ended, CouponUnlocked)
+    assert isinstance(begun, CouponLocked)
+    # No longer than the first lock, for the day counts from when the order began to hold the coupon.
+    assert (begun.discount_minor, begun.lock_ends_at) == (1, after(10.5))
 
 
 def test_a_redemption_and_its_allocation_at_their_bounds() -> None:

@@ -12,6 +12,7 @@ from ledger.batch import BatchPlan
 from ledger.benefit import Benefit
 from ledger.errors import RiskyTerms
 from ledger.linter import checked, lint
+from ledger.scope import Scope
 from ledger.terms import Terms
 from tests.unit.specs import INSTANT, T0, after
 
@@ -33,7 +34,11 @@ def codes(terms: Terms, plan: BatchPlan | None = None, now: datetime = T0) -> li
 
 FREE = "refuse discount_above_threshold min_spend_minor"
 UNCAPPED = "warn discount_uncapped benefit.max_discount_minor"
+EVERYTHING = "refuse everything_free benefit.max_discount_minor"
 STACKS = "warn stackable_without_threshold stacking_mode"
+
+BALANCE = benefit(kind="cash_voucher", value_minor=500, leaves_balance=True)
+EXCHANGE = benefit(kind="exchange", value_minor=1, products=("p",), units=1_000)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +49,24 @@ STACKS = "warn stackable_without_threshold stacking_mode"
         (replace(OFF, min_spend_minor=500), [FREE]),
         (replace(OFF, min_spend_minor=501), []),
         (replace(benefit(kind="amount_off", value_minor=500, max_discount_minor=99), min_spend_minor=100), []),
-        (replace(benefit(kind="cash_voucher", value_minor=500), min_spend_minor=100), []),
+        (replace(benefit(kind="cash_voucher", value_minor=5_000), min_spend_minor=500), [FREE]),
+        (replace(benefit(kind="cash_voucher", value_minor=5_000), min_spend_minor=5_001), []),
+        (replace(BALANCE, min_spend_minor=500), [FREE.replace("refuse", "warn")]),
+        (replace(BALANCE, min_spend_minor=501), []),
         (percent(1_000, 50), []),
         (percent(1_000), [UNCAPPED]),
         (percent(9_999), [UNCAPPED]),
-        (percent(10_000), ["refuse everything_free benefit.max_discount_minor"]),
+        (percent(10_000), [EVERYTHING]),
         (percent(10_000, 50), []),
+        (replace(percent(10_000, 50), min_spend_minor=50), [FREE]),
+        (replace(percent(10_000, 50), min_spend_minor=51), []),
+        (replace(percent(9_999, 50), min_spend_minor=50), []),
+        (replace(percent(10_000), min_spend_minor=50), [EVERYTHING]),
+        (percent(10_000, 999_999), []),
+        (percent(10_000, 1_000_000), [EVERYTHING]),
+        (replace(percent(10_000, 1_000_000), min_spend_minor=1), [FREE]),
+        (replace(percent(10_000, 1_000_000), min_spend_minor=1_000_001), []),
+        (percent(9_999, 1_000_000), []),
         (benefit(kind="order_stated"), [UNCAPPED]),
         (benefit(kind="order_stated", max_discount_minor=50), []),
         (replace(OFF, stacking_mode="stackable"), [STACKS]),
@@ -65,10 +82,43 @@ STACKS = "warn stackable_without_threshold stacking_mode"
         (replace(benefit(kind="trial", products=("p",), units=2), stacking_mode="group", stacking_group="g"), [STACKS]),
         (replace(benefit(kind="gift", products=("p",), units=2), stacking_mode="stackable", min_spend_minor=1), []),
         (benefit(kind="gift", products=("p",), units=2), []),
+        (replace(benefit(kind="fixed_price", value_minor=1, units=5_000), stacking_mode="stackable"), [STACKS]),
+        (replace(benefit(kind="fixed_price", value_minor=1), stacking_mode="stackable"), []),
+        (benefit(kind="fixed_price", value_minor=1, units=5_000), []),
+        (replace(EXCHANGE, stacking_mode="stackable"), [STACKS]),
+        (replace(EXCHANGE, stacking_mode="group", stacking_group="g"), [STACKS]),
+        (replace(EXCHANGE, stacking_mode="stackable", min_spend_minor=1), []),
+        (replace(benefit(kind="exchange", value_minor=1, products=("p",)), stacking_mode="stackable"), []),
     ],
 )
 def test_terms(terms: Terms, found: list[str]) -> None:
     assert codes(terms) == found
+
+
+GIFT = benefit(kind="gift", products=("p", "q"))
+
+
+@pytest.mark.parametrize(
+    ("terms", "scope", "field"),
+    [
+        (OFF, Scope(products=("p", "q"), excluded_products=("q", "p", "r")), "products"),
+        (OFF, Scope(products=("p", "q"), excluded_products=("p",)), None),
+        (OFF, Scope(products=("p",), categories=("tea",), excluded_products=("p",)), None),
+        (OFF, Scope(products=("p",), categories=("tea",), excluded_products=("p",), excluded_categories=("tea",)),
+         "products"),
+        (OFF, Scope(categories=("tea",), excluded_categories=("tea",)), "categories"),
+        (OFF, Scope(categories=("tea",), excluded_products=("p",)), None),
+        (OFF, Scope(shops=("s",), excluded_shops=("s", "t")), "shops"),
+        (OFF, Scope(shops=("s", "t"), excluded_shops=("s",)), None),
+        (OFF, Scope(excluded_products=("p",), excluded_shops=("s",)), None),
+        (GIFT, Scope(excluded_products=("p", "q")), "products"),
+        (GIFT, Scope(excluded_products=("p",)), None),
+        (GIFT, Scope(products=("r",)), None),
+    ],
+)  # fmt: skip
+def test_a_coupon_that_can_never_be_used(terms: Terms, scope: Scope, field: str | None) -> None:
+    found = [f"refuse never_usable scope.excluded_{field}"] if field else []
+    assert codes(replace(terms, scope=scope)) == found
 
 
 PAST = "refuse validity_past valid_until"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -54,12 +55,30 @@ LIFE: dict[str, dict[str, Any]] = {
     "member.registered.v1": {"user_id": "u-1", "facts": {"newcomer": True, "points": 5, "tags": ["student"]}},
     "member.referred.v1": {"user_id": "u-1", "referrer_id": "u-2", "referrer_facts": {"person": "p-2"}},
     "member.tier_changed.v1": {"user_id": "u-1", "tier": "gold"},
+    "coupon.reminder.due.v1": {
+        "user_id": "u-1",
+        "batch_id": "b-1",
+        "reminder": "expiry",
+        "notify_day": "2026-11-20",
+        "ends_at": "2026-11-21T23:00:00Z",
+        "coupon_ids": ["c-1"],
+    },
+    "coupon.alert.v1": {
+        "batch_id": "b-1",
+        "template_id": "t-1",
+        "alert": "stock_below",
+        "number": 1,
+        "position": 5,
+        "threshold": 10,
+        "level": 91,
+        "capacity": 100,
+    },
 }
 """A payload of each type, without the merchant."""
 
 
 def payload_of(kind: str) -> Payload:
-    return PAYLOADS[kind](merchant_id="m-1", **LIFE[kind])
+    return PAYLOADS[kind].model_validate_json(json.dumps({"merchant_id": "m-1", **LIFE[kind]}))
 
 
 def wire(payload: Payload = ISSUE, **changed: Any) -> Wire:

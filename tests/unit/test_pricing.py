@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
-from ledger import errors
+from ledger import combination, errors
 from ledger.basket import Line
 from ledger.discount import spread
 from ledger.pricing import price, quote
@@ -34,7 +35,6 @@ def off(found):
         ("percent_off", {"percent_permyriad": 5_000, "max_discount_minor": 300}, (1_000, 2_000), {"1": 100, "2": 200}),
         ("fixed_price", {"value_minor": 600}, (500, 1_000, 900), {"2": 400}),
         ("fixed_price", {"value_minor": 600, "units": 2}, (500, 1_000, 900), {"2": 400, "3": 300}),
-        ("fixed_price", {"value_minor": 2_000}, (500, 1_000), {}),
         ("gift", {"products": ("p1", "p2")}, (500, 1_000, 9_000), {"2": 1_000}),
         ("trial", {"products": ("p1",), "max_discount_minor": 300}, (500, 1_000), {"1": 300}),
         ("exchange", {"products": ("p1",), "value_minor": 100}, (500, 1_000), {"1": 400}),
@@ -92,12 +92,17 @@ def test_nothing_is_given_of_another_shop_or_of_what_is_excluded(kind, scope):
     assert refused.value.facts["field"] == "products"
     own = Line(line_id="3", product_id="mug", unit_price_minor=80, shop_id="east")
     either = coupon(kind, products=("cup", "mug"), terms={"scope": Scope(**scope)}, **addition)
-    assert off(price([either], basket(tea, cup, own), NOW)) == [{} if kind == "exchange" else {"3": 80}]
+    if kind == "exchange":
+        with pytest.raises(errors.NotApplicable):
+            price([either], basket(tea, cup, own), NOW)
+    else:
+        assert off(price([either], basket(tea, cup, own), NOW)) == [{"3": 80}]
 
 
 def test_an_exchange_dearer_than_its_product_counts_the_product_alone_against_the_minimum_spend():
     dear = coupon("exchange", products=("p2",), value_minor=500, terms={"min_spend_minor": 900})
-    assert off(price([dear], basket(1_000, 300), NOW)) == [{}]
+    with pytest.raises(errors.NotApplicable):
+        price([dear], basket(1_000, 300), NOW)
     with pytest.raises(errors.BelowMinSpend) as refused:
         price([dear], basket(800, 300), NOW)
     assert refused.value.facts["eligible_minor"] == 800
@@ -109,11 +114,41 @@ def test_two_gifts_of_one_product_give_two_units_and_no_third():
     found = quote(gifts, basket(line), NOW)
     assert off(found) == [{"1": 400}, {"1": 400}]
     assert [each.outcome for each in found.results] == ["used", "used", "not_needed"]
+    with pytest.raises(errors.NotApplicable) as refused:
+        price(gifts, basket(line), NOW)
+    assert refused.value.facts == {"coupon_id": gifts[2].coupon_id}
 
 
 def test_a_second_fixed_price_does_not_go_below_the_price():
-    both = [coupon("fixed_price", value_minor=90), coupon("fixed_price", value_minor=90)]
-    assert price(both, basket(100), NOW).payable_minor == 90
+    both = [coupon("fixed_price", value_minor=90), coupon("fixed_price", value_minor=90, units=2)]
+    assert price(both, basket(100, 95), NOW).payable_minor == 180
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("fixed_price", {"value_minor": 2_000}),
+        ("free_shipping", {}),
+        ("percent_off", {"percent_permyriad": 1}),
+        ("amount_off", {"value_minor": 5, "terms": {"order_cap_permyriad": 1}}),
+    ],
+)
+def test_a_coupon_that_takes_nothing_off_does_not_apply(kind, fields):
+    vain = coupon(kind, id="v", **fields)
+    with pytest.raises(errors.NotApplicable) as refused:
+        price([vain, coupon(value_minor=100)], basket(500, 1_000), NOW)
+    assert refused.value.facts == {"coupon_id": "v"}
+    (result,) = quote([vain], basket(500, 1_000), NOW).results
+    assert (result.outcome, type(result.refusal), result.discount_minor) == ("refused", errors.NotApplicable, None)
+
+
+def test_a_digest_is_of_what_was_priced():
+    """What the order system values has no price here, so naming it or not changes nothing."""
+    five, stated = coupon(value_minor=500), coupon("order_stated")
+    quoted = quote([five, stated], basket(1_000), NOW)
+    assert price([five, stated], basket(1_000), NOW).digest == quoted.digest
+    assert price([five], basket(1_000), NOW).digest == quoted.digest
+    assert price([stated], basket(1_000), NOW).digest == quote([], basket(1_000), NOW).digest != quoted.digest
 
 
 # --- order ------------------------------------------------------------------------------------------------
@@ -274,6 +309,70 @@ def test_a_coupon_whose_order_cap_costs_more_than_it_gives_stays_out():
     assert quote([capping], basket(1_000), NOW).discount_minor == 100
 
 
+def test_under_an_order_cap_shipping_may_be_worth_more_than_what_the_cap_cuts():
+    """Of the group, the amount takes more by itself; but beside the capping coupon no more of it counts."""
+    group = {"mode": "group", "terms": {"stacking_group": "g"}}
+    capping = coupon(id="a", value_minor=200, terms={"order_cap_permyriad": 2_000})
+    either = [coupon(id="b", value_minor=600, **group), coupon("free_shipping", id="c", **group)]
+    found = quote([capping, *either], basket(1_000, shipping_minor=490), NOW)
+    assert (found.discount_minor, [each.coupon_id for each in found.chosen]) == (690, ["a", "c"])
+
+
+def test_the_room_under_an_order_cap_is_what_other_lines_leave_of_it():
+    """The cup's group fills most of the cap, so of the tea's group little would count, and shipping counts whole."""
+    tea, cup = {"scope": Scope(products=("p1",))}, {"scope": Scope(products=("p2",)), "stacking_group": "h"}
+    wallet = [
+        coupon(id="a", value_minor=100, terms={"order_cap_permyriad": 3_000, **tea}),
+        coupon(id="b", value_minor=700, mode="group", terms={"stacking_group": "g", **tea}),
+        coupon("free_shipping", id="c", mode="group", terms={"stacking_group": "g"}),
+        coupon("percent_off", percent_permyriad=5_000, id="d", mode="group", terms=cup),
+        coupon(id="e", value_minor=400, mode="group", terms=cup),
+    ]
+    found = quote(wallet, basket(1_000, 1_000, shipping_minor=690), NOW)
+    assert (found.discount_minor, [each.coupon_id for each in found.chosen]) == (1_290, ["a", "d", "c"])
+
+
+def test_a_percentage_of_all_lines_fills_the_order_cap_once():
+    group = {"mode": "group", "terms": {"stacking_group": "g"}}
+    wallet = [
+        coupon("gift", products=("p2",), id="a", **group),
+        coupon("free_shipping", id="b", **group),
+        coupon("percent_off", percent_permyriad=1_053, id="c", terms={"order_cap_permyriad": 2_000}),
+    ]
+    found = quote(wallet, basket(9_000, 1_000, shipping_minor=690), NOW)
+    assert (found.discount_minor, [each.coupon_id for each in found.chosen]) == (1_948, ["c", "a"])
+
+
+def test_one_unit_that_was_given_is_not_charged_again_by_an_exchange():
+    """The gift leaves nothing of the pot; where an exchange joined it at its price, it would seem to cost."""
+    group = {"mode": "group", "terms": {"stacking_group": "g"}}
+    wallet = [
+        coupon("gift", products=("p1",), id="a", terms={"priority": 1}),
+        coupon("exchange", products=("p1",), value_minor=900, id="b", **group),
+        coupon(value_minor=5, id="c", mode="group", terms={"stacking_group": "g", "scope": Scope(products=("p2",))}),
+        coupon("exchange", products=("p1", "p2"), units=2, value_minor=100, id="d", **group),
+    ]
+    found = quote(wallet, basket(1_000, 110), NOW)
+    assert (found.discount_minor, [each.coupon_id for each in found.chosen]) == (1_010, ["a", "d"])
+
+
+@pytest.mark.parametrize("caps", [(2_000, 6_000, 9_000), (9_000, 6_000, 2_000)])
+def test_of_several_order_caps_the_one_counts_that_leaves_the_most(caps):
+    """Under 20 % all three take 200, under 60 % two of them 600, and under 90 % one of them 550."""
+    wallet = [
+        coupon(id=f"{number}", value_minor=550, terms={"order_cap_permyriad": cap}) for number, cap in enumerate(caps)
+    ]
+    found = quote(wallet, basket(1_000), NOW)
+    assert (found.discount_minor, len(found.chosen)) == (600, 2)
+
+
+def test_of_equal_members_of_a_group_the_one_that_ends_first_is_used():
+    group = {"mode": "group", "terms": {"stacking_group": "g"}}
+    later = coupon("percent_off", percent_permyriad=1_000, id="a", **group)
+    sooner = coupon(value_minor=100, id="b", days=2, **group)
+    assert [each.coupon_id for each in quote([later, sooner], basket(1_000), NOW).chosen] == ["b"]
+
+
 def test_of_equals_the_one_that_ends_first_is_used():
     twins = [coupon(id="a", value_minor=1_000, days=9), coupon(id="b", value_minor=1_000, days=2)]
     found = quote(twins, basket(1_000), NOW)
@@ -290,7 +389,16 @@ def test_one_coupon_that_is_enough_spares_the_small_ones():
 
 def test_an_amount_that_rounds_to_nothing_is_not_spent():
     found = quote([coupon("percent_off", percent_permyriad=100)], basket(99), NOW)
-    assert (found.chosen, found.results[0].outcome) == ((), "not_needed")
+    assert (found.chosen, found.results[0].outcome) == ((), "refused")
+
+
+def test_where_the_search_is_cut_short_no_coupon_is_spent_for_nothing(monkeypatch):
+    """What adds nothing may be left in then, and a lock refuses what takes nothing off."""
+    monkeypatch.setattr(combination, "Budget", partial(combination.Budget, 0))
+    twins = [coupon(id="a", value_minor=1_000), coupon(id="b", value_minor=1_000)]
+    found = quote(twins, basket(1_000), NOW)
+    assert (found.exact, [each.coupon_id for each in found.chosen]) == (False, ["a"])
+    assert price([twins[0]], basket(1_000), NOW).digest == found.digest
 
 
 def test_without_coupons_everything_is_paid():

@@ -136,7 +136,7 @@ SAID_BY_USERS = [
      give_back(reason="merchant_refund"), [returned(restored=True, reason="merchant_refund")])),
     ("https://github.com/mitodl/mitxpro/pull/1102", Story("unless the policy keeps it used", with_terms(
      policy(merchant_refund="keep_used"), hold(), use()), give_back(reason="merchant_refund"),
-     [returned(restored=False, reason="merchant_refund")])),
+     [returned(restored=False, reason="merchant_refund", returned_minor=0)])),
     # G: partial refunds
     ("https://github.com/woocommerce/woocommerce/issues/28436", Story("a refunded line gives back its own part", PARTS,
      give_back(**lines(("1", None))), [part("1", 167)])),

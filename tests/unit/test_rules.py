@@ -39,6 +39,7 @@ PAYLOAD: dict[str, Any] = {
     "receiver": "user",
     "min_paid_minor": 0,
     "tiers": [],
+    "currency": None,
 }
 REQUEST = Request(MERCHANT, "consumer:members", "/shop 1", at=T0)
 
@@ -105,6 +106,9 @@ def test_a_reason_is_needed_to_stop() -> None:
         ({"trigger": "order_paid", "min_paid_minor": 1.0}, "min_paid_minor"),
         ({"trigger": "order_paid", "min_paid_minor": 10**12}, "min_paid_minor"),
         ({"min_paid_minor": 1}, "min_paid_minor"),
+        ({"trigger": "order_paid", "min_paid_minor": 1}, "currency"),
+        ({"trigger": "order_paid", "currency": "eur"}, "currency"),
+        ({"currency": "EUR"}, "currency"),
         ({"tiers": ("gold",)}, "tiers"),
         ({"trigger": "tier_changed", "tiers": ("",)}, "tiers"),
         ({"trigger": "tier_changed", "tiers": ("gold",) * 101}, "tiers"),
@@ -140,6 +144,7 @@ ALL = [
     rule("r-7", trigger="order_paid", min_paid_minor=5_000),
     rule("r-8"),
     stopped("r-8"),
+    rule("r-9", trigger="order_paid", min_paid_minor=4_000, currency="EUR"),
 ]
 
 
@@ -163,6 +168,14 @@ ALL = [
         (
             {"trigger": "order_paid", "order_id": "o", "paid_minor": 5_000},
             [("r-6", "new", " rule r-6 order_paid o"), ("r-7", "new", " rule r-7 order_paid o")],
+        ),
+        (
+            {"trigger": "order_paid", "order_id": "o", "paid_minor": 4_000, "currency": "JPY"},
+            [("r-6", "new", " rule r-6 order_paid o")],
+        ),
+        (
+            {"trigger": "order_paid", "order_id": "o", "paid_minor": 4_000, "currency": "EUR"},
+            [("r-6", "new", " rule r-6 order_paid o"), ("r-9", "new", " rule r-9 order_paid o")],
         ),
     ],
 )

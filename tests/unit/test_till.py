@@ -32,44 +32,46 @@ def test_the_vectors_of_rfc_6238(seconds, digits):
 
 
 def test_a_code_is_good_in_its_window_and_the_next():
-    made = till.till_code(KEYS, "m", COUPON, NOW)
+    made = till.till_code(KEYS, "m", COUPON, "u", NOW)
     assert made.changes_at == NOW.replace(second=30)
     begin = NOW.replace(second=0)
     for age in (0, 22, 23, 52.9):
-        assert till.shown_since(KEYS, "m", COUPON, made.code, NOW + timedelta(seconds=age)) == begin
+        assert till.shown_since(KEYS, "m", COUPON, "u", made.code, NOW + timedelta(seconds=age)) == begin
     for age in (-7.1, 53, 3600):
-        assert till.shown_since(KEYS, "m", COUPON, made.code, NOW + timedelta(seconds=age)) is None
+        assert till.shown_since(KEYS, "m", COUPON, "u", made.code, NOW + timedelta(seconds=age)) is None
 
 
 def test_it_changes_every_thirty_seconds():
-    codes = {till.till_code(KEYS, "m", COUPON, NOW + timedelta(seconds=30 * n)).code for n in range(200)}
+    codes = {till.till_code(KEYS, "m", COUPON, "u", NOW + timedelta(seconds=30 * n)).code for n in range(200)}
     assert len(codes) == 200
     assert all(is_checked(code) for code in codes)
 
 
 def test_it_is_this_coupons_of_this_merchant_under_this_key():
-    code = till.till_code(KEYS, "m", COUPON, NOW).code
+    code = till.till_code(KEYS, "m", COUPON, "u", NOW).code
     other = COUPON[:14] + "f" * 12  # which has the same handle
-    assert till.shown_since(KEYS, "m", other, code, NOW) is None
-    assert till.shown_since(KEYS, "m2", COUPON, code, NOW) is None
-    assert till.shown_since(CodeKeys.parse("b=" + "x" * 32), "m", COUPON, code, NOW) is None
-    static = till.static_code(KEYS, "m", COUPON)
-    assert till.is_genuine(KEYS, "m", COUPON, static)
-    assert not till.is_genuine(KEYS, "m", other, static)
-    assert not till.is_genuine(KEYS, "m2", COUPON, static)
+    assert till.shown_since(KEYS, "m", other, "u", code, NOW) is None
+    assert till.shown_since(KEYS, "m2", COUPON, "u", code, NOW) is None
+    assert till.shown_since(CodeKeys.parse("b=" + "x" * 32), "m", COUPON, "u", code, NOW) is None
+    static = till.static_code(KEYS, "m", COUPON, "u")
+    assert till.is_genuine(KEYS, "m", COUPON, "u", static)
+    assert not till.is_genuine(KEYS, "m", other, "u", static)
+    assert not till.is_genuine(KEYS, "m2", COUPON, "u", static)
+    assert not till.is_genuine(KEYS, "m", COUPON, "v", static)
+    assert till.shown_since(KEYS, "m", COUPON, "v", code, NOW) is None
 
 
 def test_codes_live_through_a_new_key():
     both = CodeKeys.parse("b=" + "x" * 32 + ",a=" + "k" * 32)
-    code, static = till.till_code(KEYS, "m", COUPON, NOW).code, till.static_code(KEYS, "m", COUPON)
-    assert till.shown_since(both, "m", COUPON, code, NOW) is not None
-    assert till.is_genuine(both, "m", COUPON, static)
-    assert till.static_code(both, "m", COUPON) != static
+    code, static = till.till_code(KEYS, "m", COUPON, "u", NOW).code, till.static_code(KEYS, "m", COUPON, "u")
+    assert till.shown_since(both, "m", COUPON, "u", code, NOW) is not None
+    assert till.is_genuine(both, "m", COUPON, "u", static)
+    assert till.static_code(both, "m", COUPON, "u") != static
 
 
 @pytest.mark.parametrize("coupon_id", [COUPON, "0" * 26, "f" * 26])
 def test_a_code_says_how_its_coupons_id_begins(coupon_id):
-    changing, static = till.till_code(KEYS, "m", coupon_id, NOW).code, till.static_code(KEYS, "m", coupon_id)
+    changing, static = till.till_code(KEYS, "m", coupon_id, "u", NOW).code, till.static_code(KEYS, "m", coupon_id, "u")
     for code, is_static in ((changing, False), (static, True)):
         shown = till.read(code)
         assert shown is not None
@@ -78,13 +80,13 @@ def test_a_code_says_how_its_coupons_id_begins(coupon_id):
 
 
 def test_what_is_no_till_code():
-    code = till.till_code(KEYS, "m", COUPON, NOW).code
+    code = till.till_code(KEYS, "m", COUPON, "u", NOW).code
     assert till.read("") is None
     assert till.read(code[:-1]) is None
     assert till.read(code[:-1] + ("2" if code[-1] != "2" else "3")) is None
     assert till.read("Z" * 18) is None
     random.seed(2)
-    assert not any(till.shown_since(KEYS, "m", COUPON, str(random.random()), NOW) for _ in range(100))
+    assert not any(till.shown_since(KEYS, "m", COUPON, "u", str(random.random()), NOW) for _ in range(100))
 
 
 def test_only_ids_that_the_ledger_made_have_codes():

@@ -230,6 +230,8 @@ def test_ids_may_be_any_callers_words(id: str) -> None:
         (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c"), InvalidField),
         (lambda: use_cases.redeem(REQUEST, "o", coupon_id="c", basket=ONLINE), InvalidField),
         (lambda: Issued(by="r", by_prefix="r"), InvalidField),
+        (lambda: Issued(by="r", codes_id="c"), InvalidField),
+        (lambda: Issued(by_prefix="r", codes_id="c"), InvalidField),
         (lambda: use_cases.transfer(REQUEST, "c", user_id="u", to_user_id=" "), InvalidField),
         (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=["v"] * 51), InvalidField),
         (lambda: use_cases.share(REQUEST, "c", user_id="u", with_user_ids=[""]), InvalidField),

@@ -1,44 +1,21 @@
-"""What callers send of orders and coupons. Each body says how it becomes the domain's own value, which checks it."""
+"""What callers send of orders. Each body says how it becomes the domain's own value, which checks it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from api.basket_bodies import BasketBody
-from api.wire import (
-    Body,
-    Digest,
-    Id,
-    Minor,
-    Moment,
-    Reason,
-    obeying,
-)
+from api.wire import Body, Digest, Id, Minor, Reason, obeying
 from ledger.basket import Channel as OrderChannel
-from ledger.coupon import ALLOCATION_LIMIT, FRIEND_LIMIT, Redemption
-from ledger.terms import (
-    LOCK_TTL_LIMIT_SECONDS,
-    ReturnReason,
-)
+from ledger.coupon import ALLOCATION_LIMIT, Redemption
+from ledger.terms import LOCK_TTL_LIMIT_SECONDS, ReturnReason
 from ledger.use_cases import ORDER_COUPON_LIMIT
 
 OrderCoupons = Annotated[
     list[Id], Field(min_length=1, max_length=ORDER_COUPON_LIMIT, json_schema_extra={"uniqueItems": True})
 ]
-
-
-class Empty(Body):
-    """No members. The body may be left out."""
-
-    model_config = ConfigDict(openapi_extra={"required": False})  # type: ignore[typeddict-unknown-key]
-
-
-class ReasonBody(Body):
-    """Why."""
-
-    reason: Reason
 
 
 _TTL = "The template's where left out. A lock that the order holds already is extended by it, never shortened."
@@ -96,7 +73,10 @@ class ConfirmBody(Body):
     lock_id: Id | None = None
     order_total_minor: Minor | None = None
     paid_minor: Minor | None = None
-    channel: OrderChannel = "online"
+    channel: Annotated[
+        OrderChannel | None,
+        Field(description="Where left out, that of the lock's basket, and `online` where there was none."),
+    ] = None
 
 
 class UnlockBody(Body):
@@ -124,24 +104,3 @@ class ReturnBody(Body):
     coupon_ids: OrderCoupons
     reason: ReturnReason
     lines: Annotated[list[ReturnedLineBody], Field(max_length=ALLOCATION_LIMIT)] = Field(default=[])
-
-
-class ExtensionBody(Body):
-    """Until when the coupon is to be valid instead, and why."""
-
-    valid_until: Moment
-    reason: Reason
-
-
-class TransferBody(Body):
-    """Who gives the coupon away, and to whom."""
-
-    user_id: Id
-    to_user_id: Id
-
-
-class ShareBody(Body):
-    """Whose coupon it is, and all friends who may use it from now on; nobody else, where empty."""
-
-    user_id: Id
-    with_user_ids: Annotated[list[Id], Field(max_length=FRIEND_LIMIT, json_schema_extra={"uniqueItems": True})]

@@ -1,0 +1,117 @@
+"""What the service measures, for Prometheus. Every figure is read from the database, so any API process tells all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from api.exchange import ledger
+from ledger.store import Store
+from projections import queries, standings
+
+metrics = Blueprint("metrics", __name__)
+
+
+@metrics.get("/metrics")
+def get_metrics() -> Response:
+    """All figures in the Prometheus text format, as they are now."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(ledger().store))
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _Figures(Collector):
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not read the database."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything with one connection. Raises ``Unavailable``, so that a scrape fails as a whole."""
+        head = self._store.head()
+        with self._store.connection() as connection:
+            models = queries.status(connection)
+            followers = standings.followers(connection)
+            letters = standings.open_letters(connection)
+            consumers = standings.consumers(connection, letters)
+        yield _gauge("log_head_position", "Position of the last event of the log.", (), [((), head)])
+        named = [((model.name, str(model.version)), model) for model in models]
+        yield _gauge(
+            "projection_lag_events",
+            "Events that a read model has not folded.",
+            ("projection", "version"),
+            [(labels, model.lag_events) for labels, model in named],
+        )
+        yield _gauge(
+            "projection_lag_seconds",
+            "Age of the first event that a read model has not folded.",
+            ("projection", "version"),
+            [(labels, model.lag_seconds) for labels, model in named],
+        )
+        yield _gauge(
+            "projection_faulted",
+            "1 where a read model stopped at an event that it cannot fold.",
+            ("projection", "version"),
+            [(labels, model.state == "FAULTED") for labels, model in named],
+        )
+        yield _gauge(
+            "follower_lag_events",
+            "Events that a follower of the log, such as the publisher, is not done with.",
+            ("follower",),
+            [((follower.name,), follower.lag_events) for follower in followers],
+        )
+        yield from _of_consumers(consumers)
+        yield _gauge(
+            "open_dead_letters",
+            "Messages that could have no effect, and that nobody settled.",
+            ("topic", "reason"),
+            list(_by_reason(letters).items()),
+        )
+
+
+def _by_reason(letters: Iterable[standings.OpenLetters]) -> Counter[tuple[str, str]]:
+    found: Counter[tuple[str, str]] = Counter()
+    for each in letters:
+        found[each.topic, each.reason] += each.count
+    return found
+
+
+def _of_consumers(consumers: Sequence[standings.ConsumerStanding]) -> Iterator[Metric]:
+    labels = ("group", "topic", "partition")
+    named = [((each.consumer_group, each.topic, str(each.partition)), each) for each in consumers]
+    yield _gauge(
+        "consumer_lag_messages",
+        "Messages of a partition that its consumer group has not taken, when it looked last.",
+        labels,
+        [(values, each.lag) for values, each in named],
+    )
+    yield _gauge(
+        "consumer_seen_age_seconds",
+        "How long ago a consumer looked how far the partition goes; it does so every few seconds.",
+        labels,
+        [(values, each.seen_seconds_ago) for values, each in named],
+    )
+    yield _gauge(
+        "waiting_messages",
+        "Messages that came too early, and wait for what they need.",
+        labels,
+        [(values, each.waiting) for values, each in named],
+    )
+
+
+def _gauge(
+    name: str, help: str, labels: Sequence[str], samples: Sequence[tuple[Sequence[str], float | None]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"coupon_ledger_{name}", help, labels=labels)
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, value)
+    return family

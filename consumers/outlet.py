@@ -1,0 +1,61 @@
+"""A way out to Kafka for messages of which it matters that the broker has taken them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from consumers.messages import Wire
+
+log = logging.getLogger(__name__)
+
+# All of it ends before the database ends an idle transaction (10 s).
+_PRODUCER = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "linger_ms": 5,
+    "compression_type": "zstd",
+    "max_block_ms": 2_000,
+    "bootstrap_timeout_ms": 2_000,
+    "request_timeout_ms": 2_500,
+    "delivery_timeout_ms": 4_000,
+    "allow_auto_create_topics": False,
+}
+_FLUSH_SECONDS = 4.5
+
+
+class Outlet:
+    """Sends to one topic. ``kafka`` holds settings of kafka-python's clients, such as security."""
+
+    def __init__(self, bootstrap: str | list[str], topic: str, kafka: Mapping[str, Any]) -> None:
+        self._topic = topic
+        self._settings = _PRODUCER | {"bootstrap_servers": bootstrap, **kafka}
+        self._producer: KafkaProducer | None = None
+
+    def send(self, wires: Sequence[Wire]) -> None:
+        """Return when the broker has taken all of them. Raises ``KafkaError``: some of them may have been taken."""
+        try:
+            if self._producer is None:
+                self._producer = KafkaProducer(**self._settings)
+            producer: Any = self._producer
+            futures = [producer.send(self._topic, wire.value, wire.key, wire.headers) for wire in wires]
+            producer.flush(_FLUSH_SECONDS)
+            for future in futures:
+                future.get(timeout=0)
+        except BaseException:
+            # A new producer begins anew; what the old one still had on its way can only come twice.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the producer go."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.close(timeout=1.0)
+            except KafkaError as error:
+                log.warning("the producer did not end in time: %s", error)

@@ -1,0 +1,25 @@
+"""A few schedules of faults; ``make fault`` runs as many as are wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fault.runs import runs
+from tests.fault.schedule import Schedule
+
+SEEDS = (1, 2, 3)
+
+
+def test_a_seed_is_a_schedule() -> None:
+    assert Schedule.of(7) == Schedule.of(7) != Schedule.of(8)
+
+
+@pytest.mark.timeout(400)
+def test_promises_hold_while_things_break(tmp_path: Path) -> None:
+    with runs(tmp_path) as all_runs:
+        for seed in SEEDS:
+            schedule = Schedule.of(seed)
+            assert not all_runs.run(schedule), schedule
+        assert not all_runs.checks.final()
