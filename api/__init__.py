@@ -1,5 +1,1 @@
 """HTTP: what order systems, operators, auditors and analysts call."""
-
-from api.app import create_app
-
-__all__ = ["create_app"]

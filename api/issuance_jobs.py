@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import islice
 
 import orjson
 from flask import Response, current_app, g
@@ -19,6 +16,7 @@ from pydantic import Field
 
 from api import contract, cursors, problems
 from api.access import caller, operation_name
+from api.csv_text import csv_text
 from api.exchange import answer, answer_receipt, command, ledger
 from api.job_answers import IssuanceJob, IssuanceJobs, JobStep, shown
 from api.json_body import present
@@ -42,13 +40,9 @@ jobs = APIBlueprint(
 )
 
 FORMATS: dict[str, FileFormat] = {"text/csv": "csv", "application/x-ndjson": "ndjson"}
-CSV_ROWS = 1_000
-"""Failures of one piece of a download."""
 STREAM_SECONDS = 300.0
 """After which a stream of progress ends; whoever wants more connects again."""
 TELL_SECONDS = 1.0
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would take for something to compute (CSV injection, OWASP)."""
 
 FILE_BODY = {
     "required": True,
@@ -203,28 +197,10 @@ def get_issuance_job_failures(path: JobPath, query: NoQuery) -> Response:  # noq
         job = issuance_jobs.find(connection, path.job_id, caller().merchant_id)
     name = f'attachment; filename="failures-{path.job_id}.csv"'
     return Response(
-        failures_csv(issuance_jobs.failures(store, job)),
+        csv_text(Failure._fields, issuance_jobs.failures(store, job)),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": name},
     )
-
-
-def failures_csv(failures: Iterator[Failure]) -> Iterator[str]:
-    """Failures as CSV, piece by piece, with no cell that a spreadsheet would compute."""
-    rows: list[Failure] = []
-    heading = [list(Failure._fields)]
-    while heading or rows:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerows(heading)
-        writer.writerows([_harmless(cell) for cell in row] for row in rows)
-        if text.tell():
-            yield text.getvalue()
-        heading, rows = [], list(islice(failures, CSV_ROWS))
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 @jobs.post("/issuance-jobs/<job_id>/undo", responses=contract.write(200, JobStep, JobNotFound))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 import psycopg
@@ -10,22 +11,52 @@ from kafka.errors import KafkaError
 from pydantic import ValidationError
 
 from coupon_ledger import __version__
-from coupon_ledger.commands import run
-from coupon_ledger.commands.channels import channels
-from coupon_ledger.commands.codes import codes
-from coupon_ledger.commands.consumers import consumers
-from coupon_ledger.commands.dead_letters import dead_letters
-from coupon_ledger.commands.issue import issue, jobs
-from coupon_ledger.commands.keys import keys
-from coupon_ledger.commands.projections import projections
-from coupon_ledger.commands.void import void
-from coupon_ledger.demo.command import demo
 from coupon_ledger.embedded import EmbeddedServerError
 from coupon_ledger.settings import Settings
 from ledger.errors import InvalidInput, LedgerError
 
+COMMANDS = {
+    "up": "commands.run:up",
+    "demo": "demo.command:demo",
+    "migrate": "commands.run:migrate",
+    "ready": "commands.run:ready",
+    "serve": "commands.serve:serve",
+    "consume": "commands.consume:consume",
+    "project": "commands.follow:project",
+    "expire": "commands.follow:expire",
+    "publish": "commands.follow:publish",
+    "deliver": "commands.follow:deliver",
+    "remind": "commands.follow:remind",
+    "alert": "commands.follow:alert",
+    "keys": "commands.keys:keys",
+    "codes": "commands.codes:codes",
+    "issue": "commands.issue:issue",
+    "jobs": "commands.issue:jobs",
+    "channels": "commands.channels:channels",
+    "void": "commands.void:void",
+    "consumers": "commands.consumers:consumers",
+    "dead-letters": "commands.dead_letters:dead_letters",
+    "projections": "commands.projections:projections",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """Imports a command when it is asked for: a process of the service loads what it needs, and no more."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """One of them; ``None`` where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"coupon_ledger.{module}"), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="coupon-ledger")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -35,23 +66,6 @@ def cli(context: click.Context) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise click.UsageError(f"setting {first['loc'][0]}: {first['msg']}") from None
-
-
-PARTS = (
-    run.up,
-    run.migrate,
-    run.ready,
-    run.serve,
-    run.consume,
-    run.project,
-    run.expire,
-    run.publish,
-    run.deliver,
-    run.remind,
-    run.alert,
-)
-for command in (*PARTS, demo, keys, codes, issue, jobs, channels, void, consumers, dead_letters, projections):
-    cli.add_command(command)
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from api import create_app
-from api.throttle import Throttle
+from api.app import create_app
+from api.throttle import Limit, Limits, Throttle
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
 from ledger.store import Store
@@ -48,9 +48,19 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return create_app(
             Ledger(store, callers_limit=self.settings.http_threads * 3 // 4),
             self.settings.keys_of_codes(),
-            Throttle(self.settings.limits(), processes=self.settings.http_workers),
+            Throttle(_limits(self.settings), processes=self.settings.http_workers),
             streams=max(1, self.settings.http_threads // 16),
         )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        user=Limit.parse(settings.throttle_user),
+        address=Limit.parse(settings.throttle_address),
+        claims_key=Limit.parse(settings.throttle_claims_key),
+        key=Limit.parse(settings.throttle_key),
+        trusts_proxy=settings.trusted_proxy,
+    )
 
 
 def _begin_work(worker: Any) -> None:

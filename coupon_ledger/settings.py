@@ -10,9 +10,6 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api.throttle import Limit, Limits
-from consumers.mail import MailServer
-from consumers.sending import Sender
 from ledger.codes import CodeKeys
 from ledger.database import APP_ROLE, Database
 
@@ -180,25 +177,6 @@ class Settings(BaseSettings):
         """The session of consumers, as kafka-python has it."""
         seconds = self.consumer_session_seconds
         return {"session_timeout_ms": seconds * 1_000, "heartbeat_interval_ms": seconds * 200}
-
-    def limits(self) -> Limits:
-        """The limits of the API."""
-        return Limits(
-            user=Limit.parse(self.throttle_user),
-            address=Limit.parse(self.throttle_address),
-            claims_key=Limit.parse(self.throttle_claims_key),
-            key=Limit.parse(self.throttle_key),
-            trusts_proxy=self.trusted_proxy,
-        )
-
-    def sender(self) -> Sender:
-        """How deliveries reach others."""
-        mail = None
-        if self.smtp_host is not None:
-            mail = MailServer(
-                self.smtp_host, self.smtp_port, self.smtp_sender, self.smtp_user, self.smtp_password, self.smtp_tls
-            )
-        return Sender({host.strip() for host in self.webhook_private_hosts.split(",")} - {""}, mail)
 
     @property
     def required_database_url(self) -> str:

@@ -13,15 +13,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from api.issuance_jobs import failures_csv
-from coupon_ledger.commands.output import json_option, show_record, show_rows
-from coupon_ledger.commands.run import work_on_jobs
+from api.csv_text import csv_text
+from consumers.job_sender import JobSender
+from consumers.worker import calm_the_collector, stop_on_signals
+from coupon_ledger.commands.output import json_option, log_to_stderr, show_record, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger import issuance_jobs
 from ledger.application import Ledger
 from ledger.issuance_files import FileFormat
-from ledger.issuance_jobs import JobProgress
+from ledger.issuance_jobs import Failure, JobProgress
 from ledger.issuance_uploads import take_file
 from ledger.request import Request
 
@@ -79,7 +80,15 @@ def jobs() -> None:
     """Send, watch and undo jobs of mass issuance."""
 
 
-jobs.add_command(work_on_jobs)
+@jobs.command("run")
+@click.pass_obj
+def work_on_jobs(settings: Settings) -> None:
+    """Send the rows of jobs to Kafka, finish jobs and undo them; any number of processes share the work."""
+    log_to_stderr()
+    stop = stop_on_signals()
+    calm_the_collector()
+    with servers(settings, kafka=True) as resolved, open_ledger(resolved) as ledger:
+        JobSender(ledger, resolved.bootstrap_servers, prefix=resolved.topic_prefix).run(stop)
 
 
 @jobs.command("list")
@@ -114,7 +123,7 @@ def failures(settings: Settings, job_id: str) -> None:
     """Print the rows that got no coupon, and the coupons that an undo could not void, as CSV with the reasons."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
         job = _found(ledger, job_id)
-        for piece in failures_csv(issuance_jobs.failures(ledger.store, job)):
+        for piece in csv_text(Failure._fields, issuance_jobs.failures(ledger.store, job)):
             click.echo(piece, nl=False)
 
 

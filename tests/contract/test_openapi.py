@@ -8,7 +8,8 @@ import orjson
 import pytest
 from openapi_spec_validator import validate
 
-from api import access, create_app
+from api import access
+from api.app import create_app
 from api.contract import document
 from ledger.application import Ledger
 from ledger.database import Database

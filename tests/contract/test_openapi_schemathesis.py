@@ -6,6 +6,7 @@ import io
 import uuid
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -25,8 +26,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from api import create_app, keys
+from api import keys
 from api.access import ALLOWED, UPLOADING
+from api.app import create_app
 from ledger import channels, code_jobs, deliveries, messages, till, use_cases
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
@@ -162,7 +164,10 @@ def _channel(shop: Any) -> dict[str, Any]:
 
 
 def _planned(shop: Any, operation: str) -> str | None:
-    """The id of a batch that has not begun, where the operation is about one."""
+    """The id of a batch that has not begun, or whose claims have not, where the operation is about one."""
+    if operation == "request_claim_reminder":
+        opening: str = shop.batch(claim_from=datetime(2036, 6, 1, tzinfo=UTC))
+        return opening
     if operation not in ("submit_batch", "approve_batch", "reject_batch", "start_batch"):
         return None
     batch_id: str = shop.batch(start=False)

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from api import create_app, keys
+from api import keys
+from api.app import create_app
 from ledger.application import Ledger
 
 PAGE = (Path(__file__).parents[2] / "docs" / "orders.md").read_text("utf-8")

@@ -14,7 +14,8 @@ import pytest
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.test import TestResponse
 
-from api import create_app, keys
+from api import keys
+from api.app import create_app
 from ledger import channels, code_jobs, deliveries, messages, till, use_cases
 from ledger.application import Ledger
 from ledger.codes import CodeKeys

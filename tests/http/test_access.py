@@ -33,6 +33,8 @@ TABLE = {
     "void_batch_coupons": OPERATOR_ONLY,
     "issue_coupons": OPERATOR_ONLY,
     "claim_coupon": {"operator", "shopper-app"},
+    "request_claim_reminder": {"operator", "shopper-app"},
+    "cancel_claim_reminder": {"operator", "shopper-app"},
     "lock_coupons": {"orders"},
     "confirm_coupons": {"orders"},
     "unlock_coupons": {"orders"},

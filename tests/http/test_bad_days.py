@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import create_app, keys
+from api import keys
+from api.app import create_app
 from ledger import store as store_module
 from ledger.application import Ledger
 from ledger.commit import Committer, Unit, Verdict

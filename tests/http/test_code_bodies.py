@@ -7,7 +7,7 @@ import hashlib
 import orjson
 import pytest
 
-from api import create_app
+from api.app import create_app
 from ledger.codes import CodeKeys
 from tests.http.conftest import CODE_KEYS
 

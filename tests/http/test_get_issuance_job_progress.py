@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from api import create_app, issuance_jobs, keys
+from api import issuance_jobs, keys
+from api.app import create_app
 from coupon_ledger.processes import running, wait_until_ready
 from coupon_ledger.settings import Settings
 from tests.http.conftest import Caller

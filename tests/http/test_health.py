@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from api import create_app
+from api.app import create_app
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.store import Store

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api import create_app
+from api.app import create_app
 from consumers.follower import Follower
 from consumers.inputs import ORDERS
 from ledger.application import Ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api import create_app
+from api.app import create_app
 from ledger import code_jobs, code_store
 from ledger.audience import Audience
 from tests.http.conftest import CODE_KEYS

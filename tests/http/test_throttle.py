@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api import create_app, keys
+from api import keys
+from api.app import create_app
 from api.throttle import Buckets, Limit, Limits, Throttle
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
