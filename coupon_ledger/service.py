@@ -16,6 +16,16 @@ from coupon_ledger.settings import Settings
 
 _IMPORT_ISSUANCE = ("issuance", "issuance-2")
 """While history is imported, one decodes messages while PostgreSQL writes what the other decided."""
+_INPUTS = ("issuance", "orders", "members")
+_LIVE = {
+    "sweeper": ("expire", "--follow"),
+    "publisher": ("publish",),
+    "deliveries": ("deliver",),
+    "reminders": ("consume", "reminders"),
+    "scanner": ("remind",),
+    "alerts": ("alert",),
+}
+"""What runs by today's clock, or tells others: not while history is imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +43,9 @@ class Service:
     def go_live(self) -> None:
         """End an import (docs/import.md): consumers decide by the database clock again, and the sweeper starts."""
         self.processes.stop(*_IMPORT_ISSUANCE, "orders", "members")
-        for name in ("issuance", "orders", "members"):
+        for name in _INPUTS:
             self.processes.start(name, "consume", name, "--business-time", "live")
-        self.processes.start("sweeper", "expire", "--follow")
-        self.processes.start("publisher", "publish")
-        self.processes.start("deliveries", "deliver")
-        self.processes.start("reminders", "consume", "reminders")
-        self.processes.start("scanner", "remind")
-        self.processes.start("alerts", "alert")
+        _start_live(self.processes)
 
     def wait(self) -> None:
         """Return when a signal interrupts. Raises ``ProcessEnded`` when a process ends by itself."""
@@ -73,16 +78,16 @@ def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]
             processes.start("projector", "project")
             processes.start("jobs", "jobs", "run")
             if not importing:
-                processes.start("sweeper", "expire", "--follow")
-                processes.start("publisher", "publish")
-                processes.start("deliveries", "deliver")
-                processes.start("reminders", "consume", "reminders")
-                processes.start("scanner", "remind")
-                processes.start("alerts", "alert")
+                _start_live(processes)
             url = f"http://{resolved.http_bind}"
             wait_until_ready(url, processes)
             given = {"postgres": settings.database_url, "kafka": settings.kafka_bootstrap}
             yield Service(resolved, processes, url, tuple(name for name, address in given.items() if address is None))
+
+
+def _start_live(processes: Processes) -> None:
+    for name, command in _LIVE.items():
+        processes.start(name, *command)
 
 
 def _free_bind(bind: str) -> str:

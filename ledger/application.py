@@ -237,8 +237,7 @@ class Ledger:
         """Read the works' streams, and what they may take; let go of batches that have moved since they were cached."""
         if not works:
             return Snapshot.of_nothing(self.store.now(connection))
-        orders = {work.order for work in works if work.order}
-        shares = {uses_key(*order) for order in orders}
+        shares = {uses_key(*work.order) for work in works if work.order}
         if connection is None:  # a caller's transaction may itself raise the stock before it takes from it
             shares |= {(work.issues_from, user) for work in works if work.issues_from for user in work.issues_to}
         snapshot = self.store.load(
@@ -246,8 +245,11 @@ class Ledger:
             [(work.request.merchant_id, work.request.request_id) for work in works],
             connection,
             shares=shares,
-            orders=orders,
         )
+        # Most orders use their coupons once, and nothing else of them needs to be read.
+        used = {work.order for work in works if work.order and snapshot.quota.get(uses_key(*work.order))}
+        if orders := used | {work.order for work in works if work.order and not work.streams}:
+            snapshot.add_orders(self.store.load((), (), connection, orders=orders))
         self._plans.forget_moved({batch_id: version for batch_id, (_, version) in snapshot.stock.items()})
         return snapshot
 

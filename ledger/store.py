@@ -92,6 +92,12 @@ class Snapshot:
     orders: dict[tuple[str, str], list[str]]
     """The coupons, as streams, that orders asked about ever locked, by merchant and order id."""
 
+    def add_orders(self, later: Snapshot) -> None:
+        """Take the coupons of orders, and of their streams those that were not seen before."""
+        self.orders.update(later.orders)
+        for stream, events in later.streams.items():
+            self.streams.setdefault(stream, events)
+
     @classmethod
     def of_nothing(cls, now: datetime) -> Snapshot:
         """What is seen without reading."""

@@ -60,7 +60,7 @@ class Loaded:
     cached_batch: Callable[[str], Batch]
     cached_terms: Callable[[str, int], Terms]
     order_streams: Sequence[str] = ()
-    """Coupons that the work's order ever locked; they are among ``streams``."""
+    """Coupons that the work's order ever locked, among ``streams``; not read where work on coupons is its first use."""
     order_uses: int = 0
     """How often the work's order used a coupon before."""
     from_cache: set[str] = field(default_factory=set)

@@ -23,7 +23,8 @@ from ledger.errors import (
     SoldOut,
     UserLimitReached,
 )
-from ledger.events import BatchCreated, CouponIssued, Event
+from ledger.events import BatchCreated, CouponIssued, CouponSpent, Event
+from ledger.limits import uses_key
 from ledger.scope import Scope
 from ledger.work import Receipt
 from tests.conftest import Shop
@@ -53,6 +54,8 @@ class PostgresBackend:
         """One unit, as if one request had caused it all."""
         plans = [event for event in events if isinstance(event, BatchCreated)]
         unit = Unit(events, supply={plan.originator_id.removeprefix("batch-"): plan.quantity for plan in plans})
+        uses = Counter(uses_key(each.merchant_id, each.order_id) for each in events if isinstance(each, CouponSpent))
+        unit.quota |= {key: (number, number) for key, number in uses.items()}
         with self._ledger.store.connection() as connection:
             verdicts = commit_group(self._ledger.store, connection, [unit] if events else [])
         assert {verdict.word for verdict in verdicts} <= {"done"}
