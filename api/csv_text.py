@@ -1,4 +1,4 @@
-"""Rows as CSV, piece by piece, with no cell that a spreadsheet would compute."""
+"""Rows as CSV, piece by piece, with no cell that a spreadsheet would compute or a terminal obey."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 PIECE_ROWS = 1_000
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@")
 """How a cell begins that a spreadsheet would take for something to compute (CSV injection, OWASP)."""
 
 
@@ -24,4 +24,8 @@ def csv_text(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterat
 
 
 def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    if not isinstance(cell, str):
+        return cell
+    if not cell.isprintable():
+        cell = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cell)
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -24,7 +24,7 @@ from api.problems import BadRequest, UnsupportedMediaType
 from api.wire import PAGE_DEFAULT, BatchPath, Cursor, Id, Limit, NoQuery, Parameters, ReasonBody
 from ledger import errors, issuance_jobs
 from ledger.errors import ServiceError
-from ledger.issuance_files import FileFormat
+from ledger.issuance_files import ROW_LIMIT, FileFormat
 from ledger.issuance_jobs import Failure
 from ledger.issuance_uploads import take_file
 from ledger.job import JobNotFound, UnreadableFile
@@ -46,7 +46,7 @@ TELL_SECONDS = 1.0
 
 FILE_BODY = {
     "required": True,
-    "description": "UTF-8, at most 10,000,000 rows and 2 GiB, also with `Content-Encoding: gzip`. CSV has a heading"
+    "description": f"UTF-8, at most {ROW_LIMIT:,} rows and 2 GiB, also with `Content-Encoding: gzip`. CSV has a heading"
     " with `user_id`, and as it likes `channel`, `points_receipt` and `facts` (a JSON object, as of a claim); NDJSON"
     " has a user id or an object of the same members in each line.",
     "content": {

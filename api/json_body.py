@@ -25,7 +25,7 @@ class StrictRequest(Request):
     _body: dict[str, Any] | None = None
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
-        """The body's object; an empty body counts as ``{}`` where no media type is named.
+        """The body's object; an empty body counts as ``{}``, where JSON or no media type is named.
 
         Raises ``TooLarge``, ``UnsupportedMediaType``, ``MalformedJson``, or ``InvalidField`` when it is no object.
         """
@@ -35,13 +35,13 @@ class StrictRequest(Request):
 
     def _read(self) -> dict[str, Any]:
         data = self._data()
+        if not data and not self.content_type:
+            return {}
         if self.content_type != "application/json":
-            if not data and not self.content_type:
-                return {}
             charset = self.mimetype_params.get("charset", "utf-8").lower()
             if self.mimetype != "application/json" or charset not in ("utf-8", "utf8"):
                 raise UnsupportedMediaType
-        value = loads(data)
+        value = loads(data) if data else {}
         if not isinstance(value, dict):
             raise InvalidField("the body is not an object", errors=[_NO_OBJECT])
         return value

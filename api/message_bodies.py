@@ -71,7 +71,7 @@ class InboxQuery(PageQuery):
     joined_at: Moment | None = Field(
         None,
         description="Since when the user is there, as the calling application knows; messages to all of before are not"
-        " for the user. It is remembered when it is first said.",
+        " for the user. Of what was said at different times the earliest counts, and at most now.",
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from consumers.dead_letters import DeadLetter, mark_published, unpublished
 from consumers.messages import Wire
+from consumers.outlet import Outlet
 from consumers.topics import dead_letter_topic
 from ledger.errors import ServiceError
 from ledger.store import Store
@@ -28,29 +29,17 @@ GROUP_LIMIT = 100
 INTERVAL_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 10.0
 
-# All of them end before the database ends an idle transaction (10 s).
-_PRODUCER = {
-    "acks": "all",
-    "enable_idempotence": True,
-    "linger_ms": 5,
-    "compression_type": "zstd",
-    "max_block_ms": 3_000,
-    "bootstrap_timeout_ms": 3_000,
-    "request_timeout_ms": 3_000,
-    "delivery_timeout_ms": 5_000,
-    "max_request_size": 2 * COPY_LIMIT_BYTES,
-    "allow_auto_create_topics": False,
-}
-
 
 class Copies:
-    """A thread that sends the copies of one consumer group's dead letters, soon after their burial."""
+    """A thread that sends the copies of one consumer group's dead letters of a topic, soon after their burial."""
 
-    def __init__(self, store: Store, bootstrap: str | list[str], group: str, kafka: dict[str, Any]) -> None:
+    def __init__(
+        self, store: Store, bootstrap: str | list[str], group: str, topic: str, kafka: Mapping[str, Any]
+    ) -> None:
         self._store = store
         self._group = group
-        self._settings = _PRODUCER | {"bootstrap_servers": bootstrap} | kafka
-        self._producer: KafkaProducer | None = None
+        self._topic = topic
+        self._outlet = Outlet(bootstrap, dead_letter_topic(topic), {"max_request_size": 2 * COPY_LIMIT_BYTES, **kafka})
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dead-letter-copies", daemon=True)
         self._thread.start()
@@ -71,42 +60,20 @@ class Copies:
             except (KafkaError, ServiceError) as error:
                 log.warning("dead letters wait for their copies: %s", error)
                 pause = PAUSE_AFTER_FAILURE_SECONDS
-                self._drop_producer()
             except Exception:
                 # The rows are the truth, so trouble with their copies never ends the consumer.
                 log.exception("dead letters wait for their copies")
                 pause = PAUSE_AFTER_FAILURE_SECONDS
-                self._drop_producer()
-        self._drop_producer()
-
-    def _drop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                producer.close(timeout=6)
-            except KafkaError as error:
-                log.warning("the producer of copies did not end in time: %s", error)
+        self._outlet.close()
 
     def _publish(self) -> int:
-        """How many copies were acknowledged."""
+        """How many copies were sent and acknowledged."""
         with self._store.connection() as connection, connection.transaction():
-            letters = unpublished(connection, self._group, GROUP_LIMIT)
-            if not letters:
-                return 0
-            if self._producer is None:
-                self._producer = KafkaProducer(**self._settings)
-            futures = [
-                self._producer.send(dead_letter_topic(letter.topic), **copy_of(letter)._asdict()) for letter in letters
-            ]
-            acknowledged = []
-            for letter, future in zip(letters, futures, strict=True):
-                try:
-                    future.get(timeout=6)
-                    acknowledged.append(letter.id)
-                except KafkaError as error:
-                    log.warning("the copy of dead letter %s waits: %s", letter.id, error)
-            mark_published(connection, acknowledged)
-            return len(acknowledged)
+            letters = unpublished(connection, self._group, self._topic, GROUP_LIMIT)
+            if letters:
+                self._outlet.send([copy_of(letter) for letter in letters])
+                mark_published(connection, [letter.id for letter in letters])
+            return len(letters)
 
 
 def copy_of(letter: DeadLetter, limit_bytes: int = COPY_LIMIT_BYTES) -> Wire:

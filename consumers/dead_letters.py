@@ -21,6 +21,8 @@ from ledger.application import Ledger
 from ledger.errors import InvalidField, LedgerError, NotFound, Refusal, ServiceError
 
 PAGE_LIMIT = 1_000
+MANY_LIMIT = 100_000
+"""Letters that one command settles."""
 NOTE_LIMIT = 200
 
 TRANSIENT = (ServiceError, psycopg.OperationalError, psycopg.InterfaceError)
@@ -90,15 +92,37 @@ def bury(
 
 
 def list_letters(
-    connection: Connection, *, open_only: bool = True, topic: str | None = None, after: int = 0, limit: int = 100
+    connection: Connection,
+    *,
+    open_only: bool = True,
+    topic: str | None = None,
+    reason: str | None = None,
+    after: int = 0,
+    limit: int = 100,
 ) -> list[DeadLetter]:
     """Dead letters in the order of their burial, from the id after ``after``; ``limit`` is at most 1,000."""
     rows = connection.execute(
         f"select {_COLUMNS} from dead_letters where id > %(after)s and (settled_at is null or not %(open)s)"  # noqa: S608
-        " and (%(topic)s::text is null or topic = %(topic)s) order by id limit %(limit)s",
-        {"after": after, "open": open_only, "topic": topic, "limit": max(1, min(limit, PAGE_LIMIT))},
+        " and (%(topic)s::text is null or topic = %(topic)s) and (%(reason)s::text is null or reason = %(reason)s)"
+        " order by id limit %(limit)s",
+        {
+            "after": after,
+            "open": open_only,
+            "topic": topic,
+            "reason": reason,
+            "limit": max(1, min(limit, PAGE_LIMIT)),
+        },
     )
     return [_letter(row) for row in rows]
+
+
+def open_ids(
+    connection: Connection, *, topic: str | None = None, reason: str | None = None, limit: int = MANY_LIMIT
+) -> tuple[list[int], int]:
+    """Ids of open letters in the order of their burial, and how many there are beyond the ``limit`` too."""
+    told = {"topic": topic, "reason": reason, "limit": max(1, min(limit, MANY_LIMIT))}
+    rows = connection.execute(_OPEN_IDS, told).fetchall()
+    return [row["id"] for row in rows], rows[0]["count"] if rows else 0
 
 
 def show(connection: Connection, id: int) -> DeadLetter:
@@ -127,25 +151,25 @@ def retry(ledger: Ledger, id: int, *, actor: str) -> DeadLetter:
         return show(connection, id)
 
 
-def discard(ledger: Ledger, id: int, *, actor: str, reason: str) -> DeadLetter:
-    """Settle a letter without any effect, saying why (1 to 200 characters).
+def discard(ledger: Ledger, id: int, *, actor: str, note: str) -> DeadLetter:
+    """Settle a letter without any effect; the note says why (1 to 200 characters).
 
     Raises ``DeadLetterNotFound``, ``DeadLetterSettled`` or ``InvalidField``.
     """
-    if not 1 <= len(reason) <= NOTE_LIMIT or not reason.isprintable():
-        raise InvalidField(f"reason is 1 to {NOTE_LIMIT} printable characters", field="reason")
+    if not 1 <= len(note) <= NOTE_LIMIT or not note.isprintable():
+        raise InvalidField(f"a note is 1 to {NOTE_LIMIT} printable characters", field="note")
     with ledger.store.connection() as connection, connection.transaction():
         _open(connection, id)
-        connection.execute(_SETTLE, {"id": id, "how": "discarded", "actor": actor, "note": reason, "attempts": 0})
+        connection.execute(_SETTLE, {"id": id, "how": "discarded", "actor": actor, "note": note, "attempts": 0})
         return show(connection, id)
 
 
-def unpublished(connection: Connection, group: str, limit: int) -> list[DeadLetter]:
-    """Letters of a group without a copy, which stay locked until the connection's transaction ends."""
+def unpublished(connection: Connection, group: str, topic: str, limit: int) -> list[DeadLetter]:
+    """Letters of a group and topic without a copy, which stay locked until the connection's transaction ends."""
     rows = connection.execute(
-        f"select {_COLUMNS} from dead_letters where consumer_group = %s and published_at is null"  # noqa: S608
+        f"select {_COLUMNS} from dead_letters where consumer_group = %s and topic = %s and published_at is null"  # noqa: S608
         " order by id limit %s for update skip locked",
-        (group, limit),
+        (group, topic, limit),
     )
     return [_letter(row) for row in rows]
 
@@ -189,6 +213,14 @@ _COLUMNS = (
     'id, consumer_group, topic, partition, "offset", key, value, headers, message_time, business_time, reason, detail,'
     " dead_at, published_at, settled_at, settlement, settled_by, settlement_note, attempts"
 )
+
+_OPEN_IDS = """
+select id, count(*) over ()::int as count
+  from dead_letters
+ where settled_at is null
+   and (%(topic)s::text is null or topic = %(topic)s) and (%(reason)s::text is null or reason = %(reason)s)
+ order by id limit %(limit)s
+"""
 
 _BURY = """
 insert into dead_letters (consumer_group, topic, partition, "offset", key, value, headers, message_time,

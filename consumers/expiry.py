@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import psycopg
 
+from consumers.patience import keep_doing
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.commit import Unit, commit_group
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 1_000
 """Coupons of one transaction: other writers wait for it no longer than for a poll of messages."""
 INTERVAL_SECONDS = 30.0
-LONGEST_PAUSE_SECONDS = 60.0
 ACTOR = "job:expiry"
 
 
@@ -47,24 +46,19 @@ def sweep(ledger: Ledger, on_progress: Callable[[int], None] | None = None) -> i
 
 def run(ledger: Ledger, stop: threading.Event, interval_seconds: float = INTERVAL_SECONDS) -> None:
     """Sweep again and again until told to stop; the group in hand is finished first."""
-    pause = interval_seconds
-    while not stop.is_set():
-        try:
-            total = 0
-            for written in _groups(ledger):
-                total += written
-                if stop.is_set():
-                    break
-            if total:
-                log.info("wrote down the end of %d coupons or locks", total)
-            pause = interval_seconds
-        except (ServiceError, psycopg.errors.UndefinedTable) as error:
-            # Without the read model's view the projections have not been started yet.
-            pause = min(2 * pause, max(LONGEST_PAUSE_SECONDS, interval_seconds))
-            log.warning("the sweep waits %.0f s: %s", pause, str(error).strip())
-        until = time.monotonic() + pause
-        while not stop.is_set() and time.monotonic() < until:
-            time.sleep(min(0.2, pause))
+
+    def step() -> float:
+        total = 0
+        for written in _groups(ledger):
+            total += written
+            if stop.is_set():
+                break
+        if total:
+            log.info("wrote down the end of %d coupons or locks", total)
+        return interval_seconds
+
+    # Without the read model's view the projections have not been started yet.
+    keep_doing("the sweep", step, stop, (ServiceError, psycopg.errors.UndefinedTable))
 
 
 def _groups(ledger: Ledger) -> Iterator[int]:

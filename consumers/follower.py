@@ -6,24 +6,20 @@ several processes one follows and the others look on; a process that lost its co
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
 from kafka.errors import KafkaError
 
+from consumers.patience import keep_doing
 from ledger.errors import ServiceError
 from ledger.events import Recorded
 from ledger.store import Store
 
-log = logging.getLogger(__name__)
-
 CHUNK_EVENTS = 1_000
 POLL_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
 
 Connection = psycopg.Connection[Any]
 Handle = Callable[[Connection, Sequence[Recorded]], None]
@@ -46,19 +42,7 @@ class Follower:
 
         The database and the broker may come and go: the same events are handled again.
         """
-        pause = POLL_SECONDS
-        while not stop.is_set():
-            try:
-                handled = self.step()
-                pause = POLL_SECONDS
-            except (ServiceError, KafkaError) as error:
-                log.warning("%s waits %.1f s: %s: %s", self.name, pause, type(error).__name__, error)
-                handled = 0
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if not handled:
-                until = time.monotonic() + pause
-                while not stop.is_set() and time.monotonic() < until:
-                    time.sleep(min(0.1, pause))
+        keep_doing(self.name, lambda: 0.0 if self.step() else POLL_SECONDS, stop, (ServiceError, KafkaError))
 
     def step(self) -> int:
         """Handle one chunk, and say how many events it had: none at the head, or where another process follows.

@@ -50,7 +50,9 @@ ISSUANCE = Input(topics.ISSUANCE, "ledger-issuance", _kinds(issuance.KINDS), iss
 ORDERS = Input(topics.ORDERS, "ledger-orders", _kinds(orders.KINDS), orders.asked, 200)
 MEMBERS = Input(topics.MEMBERS, "ledger-members", _kinds(members.KINDS), members.asked, 200)
 REMINDERS = Input(topics.REMINDERS, "ledger-reminders", _kinds(reminders.KINDS), reminders.asked, 200)
-INPUTS = (ISSUANCE, ORDERS, MEMBERS, REMINDERS)
+BY_NAME = {"issuance": ISSUANCE, "orders": ORDERS, "members": MEMBERS, "reminders": REMINDERS}
+"""As operators name them: ``coupon-ledger consume NAME``."""
+INPUTS = tuple(BY_NAME.values())
 
 
 def input_of(topic: str) -> Input:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 
 from consumers import topics
 from consumers.messages import Wire, encode
+from consumers.outlet import Outlet
 from consumers.payloads import IssueRequested, UserFacts
 from ledger import issuance_work
-from ledger.application import Connection, Ledger
+from ledger.application import Ledger
 from ledger.errors import ServiceError
 from ledger.issuance_chunks import accepted_rows, sweep
 from ledger.issuance_work import Turn
@@ -30,21 +29,6 @@ IDLE_SECONDS = 0.2
 """Between looks for something to do; a poll of messages takes about as long."""
 LONGEST_PAUSE_SECONDS = 5.0
 SWEEP_SECONDS = 60.0
-ACKNOWLEDGED_SECONDS = 6.0
-"""How long a chunk's acknowledgements are awaited: well within the idle time of a transaction (10 s)."""
-
-_PRODUCER = {
-    "acks": "all",
-    "enable_idempotence": True,
-    "linger_ms": 5,
-    "batch_size": 131_072,
-    "compression_type": "zstd",
-    "max_block_ms": 3_000,
-    "bootstrap_timeout_ms": 3_000,
-    "request_timeout_ms": 3_000,
-    "delivery_timeout_ms": 5_000,
-    "allow_auto_create_topics": False,
-}
 
 
 class JobSender:
@@ -52,9 +36,7 @@ class JobSender:
 
     def __init__(self, ledger: Ledger, bootstrap: str | list[str], *, prefix: str = "", **kafka: Any) -> None:
         self._ledger = ledger
-        self._topic = f"{prefix}{topics.ISSUANCE}"
-        self._settings = _PRODUCER | {"bootstrap_servers": bootstrap} | kafka
-        self._producer: KafkaProducer | None = None
+        self._outlet = Outlet(bootstrap, f"{prefix}{topics.ISSUANCE}", kafka)
         self._sweep_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -71,7 +53,6 @@ class JobSender:
                 pause = IDLE_SECONDS
             except (ServiceError, KafkaError) as error:
                 log.warning("jobs wait %.1f s: %s: %s", pause, type(error).__name__, error)
-                self.close()
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             stop.wait(pause)
         self.close()
@@ -90,21 +71,12 @@ class JobSender:
             elif turn.is_settled:
                 issuance_work.finish(self._ledger, connection, turn)
             elif issuance_work.is_paused(self._ledger, connection, turn):
-                return False
+                issuance_work.leave_alone(connection, turn)
             else:
-                self._send_chunk(connection, turn)
+                rows = accepted_rows(connection, turn.upload_id, turn.chunks_sent + 1)
+                self._outlet.send([message_of(turn, *row) for row in rows])
+                issuance_work.mark_sent(connection, turn, len(rows))
             return True
-
-    def _send_chunk(self, connection: Connection, turn: Turn) -> None:
-        rows = accepted_rows(connection, turn.upload_id, turn.chunks_sent + 1)
-        if self._producer is None:
-            self._producer = KafkaProducer(**self._settings)
-        futures = [self._producer.send(self._topic, **message_of(turn, *row)._asdict()) for row in rows]
-        with suppress(KafkaTimeoutError):  # each future says what became of its own
-            self._producer.flush(ACKNOWLEDGED_SECONDS)
-        for future in futures:
-            future.get(timeout=0.1)
-        issuance_work.mark_sent(connection, turn, len(rows))
 
     def _sweep_now_and_then(self) -> None:
         if time.monotonic() >= self._sweep_at:
@@ -114,12 +86,7 @@ class JobSender:
 
     def close(self) -> None:
         """Let go of the broker."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                producer.close(timeout=6)
-            except KafkaError as error:
-                log.warning("the producer of jobs did not end in time: %s", error)
+        self._outlet.close()
 
 
 def message_of(turn: Turn, number: int, user_id: str, extras: dict[str, Any] | None = None) -> Wire:

@@ -105,9 +105,12 @@ def decode(record: Raw, kinds: Mapping[str, type[Payload]] = PAYLOADS) -> Messag
     headers = dict(record.headers)
     if headers.get("ce_specversion") != b"1.0":
         raise Undecodable("invalid_envelope", "the header ce_specversion must be 1.0 (CloudEvents, binary mode)")
-    kind = kinds.get(_text(headers, "ce_type"))
+    name = _text(headers, "ce_type")
+    if not name:
+        raise Undecodable("invalid_envelope", "the header ce_type is required")
+    kind = kinds.get(name)
     if kind is None:
-        raise Undecodable("unknown_type", f"this topic has no messages of type {_text(headers, 'ce_type')!a}")
+        raise Undecodable("unknown_type", f"this topic has no messages of type {name!a}")
     content_type = headers.get("content-type")
     if content_type != b"application/json" and not _is_json(content_type):
         raise Undecodable("unsupported_media_type", "the header content-type must be application/json")

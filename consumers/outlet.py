@@ -18,6 +18,7 @@ _PRODUCER = {
     "acks": "all",
     "enable_idempotence": True,
     "linger_ms": 5,
+    "batch_size": 131_072,  # bytes; some send thousands of messages at once
     "compression_type": "zstd",
     "max_block_ms": 2_000,
     "bootstrap_timeout_ms": 2_000,
@@ -29,7 +30,7 @@ _FLUSH_SECONDS = 4.5
 
 
 class Outlet:
-    """Sends to one topic. ``kafka`` holds settings of kafka-python's clients, such as security."""
+    """Sends to one topic. ``kafka`` holds settings of kafka-python's producer, such as security."""
 
     def __init__(self, bootstrap: str | list[str], topic: str, kafka: Mapping[str, Any]) -> None:
         self._topic = topic

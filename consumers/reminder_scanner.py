@@ -6,7 +6,6 @@ which has no second effect. Of several processes one works.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -20,13 +19,12 @@ from psycopg.rows import class_row
 
 from consumers.messages import Wire, encode
 from consumers.outlet import Outlet
+from consumers.patience import keep_doing
 from consumers.payloads import ReminderDue
 from consumers.topics import REMINDERS
 from ledger.errors import ServiceError
 from ledger.reminding import NEWS_DAYS, Due, ReminderType
 from ledger.store import Store
-
-log = logging.getLogger(__name__)
 
 SOURCE = "/coupon-ledger/reminders"
 GROUP_LIMIT = 500
@@ -36,7 +34,6 @@ PURGE_SECONDS = 60.0
 KEPT_DAYS = NEWS_DAYS + 1
 """For so long after its end a reminder is known as sent and told. Then nobody would be told of it any more."""
 IDLE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 5.0
 
 Connection = psycopg.Connection[Any]
 
@@ -72,18 +69,15 @@ class Scanner:
 
         The database and the broker may come and go: the same reminders are sent again.
         """
-        pause = IDLE_SECONDS
-        while not stop.is_set():
-            try:
-                if self.step():
-                    continue
-                self._purge_now_and_then()
-                pause = IDLE_SECONDS
-            except (ServiceError, KafkaError, psycopg.errors.UndefinedTable) as error:
-                # Without the read model's view the projections have not been started yet.
-                log.warning("reminders wait %.1f s: %s: %s", pause, type(error).__name__, str(error).strip())
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            stop.wait(pause)
+
+        def step() -> float:
+            if self.step():
+                return 0.0
+            self._purge_now_and_then()
+            return IDLE_SECONDS
+
+        # Without the read model's view the projections have not been started yet.
+        keep_doing("reminders", step, stop, (ServiceError, KafkaError, psycopg.errors.UndefinedTable))
         self._outlet.close()
 
     def step(self) -> int:

@@ -20,7 +20,7 @@ from kafka.errors import KafkaError
 
 from consumers.dead_letter_copies import Copies
 from consumers.inbox import Inbox, Partition, Taken
-from consumers.inputs import ISSUANCE, MEMBERS, ORDERS, REMINDERS, BusinessTime, Input
+from consumers.inputs import BusinessTime, Input
 from consumers.reader import Polled, Reader, firsts
 from consumers.waiting import WAIT_SECONDS
 from ledger.application import Ledger
@@ -118,7 +118,7 @@ class Worker:
         self._reader = reader = self._open(stop)
         if reader is None:
             return
-        copies = Copies(self._ledger.store, self._bootstrap, self._group, self._kafka)
+        copies = Copies(self._ledger.store, self._bootstrap, self._group, self._topic, self._kafka)
         try:
             with futures.ThreadPoolExecutor(1, "inbox") as hand:
                 self._loop(reader, hand, stop)
@@ -197,28 +197,10 @@ class Worker:
         self._commit_at = time.monotonic()
 
 
-def run_issuance(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
-    """Consume issuance messages until told to stop, in a process of its own; options as of ``Worker``."""
+def run(ledger: Ledger, bootstrap: str | list[str], input: Input, stop: threading.Event, **options: Any) -> None:
+    """Consume an input's messages until told to stop, in a process of its own; options as of ``Worker``."""
     calm_the_collector()
-    Worker(ledger, bootstrap, ISSUANCE, **options).run(stop)
-
-
-def run_orders(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
-    """Consume order messages until told to stop, in a process of its own; options as of ``Worker``."""
-    calm_the_collector()
-    Worker(ledger, bootstrap, ORDERS, **options).run(stop)
-
-
-def run_members(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
-    """Consume member messages until told to stop, in a process of its own; options as of ``Worker``."""
-    calm_the_collector()
-    Worker(ledger, bootstrap, MEMBERS, **options).run(stop)
-
-
-def run_reminders(ledger: Ledger, bootstrap: str | list[str], stop: threading.Event, **options: Any) -> None:
-    """Consume reminders that are due until told to stop, in a process of its own; options as of ``Worker``."""
-    calm_the_collector()
-    Worker(ledger, bootstrap, REMINDERS, **options).run(stop)
+    Worker(ledger, bootstrap, input, **options).run(stop)
 
 
 def calm_the_collector() -> None:

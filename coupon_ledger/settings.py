@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         default=15,
         ge=6,
         le=300,
-        description="How long the partitions of a consumer that died wait for another. Brokers allow 6 to 1,800.",
+        description="How long the partitions of a consumer that died wait for another: 6 to 300.",
     )
     http_bind: str = Field(
         default="127.0.0.1:8080",

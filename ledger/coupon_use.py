@@ -163,20 +163,44 @@ class OrderedCoupon(CouponState):
             late=late,
         )
 
-    def unlock(self, request: Request, now: datetime, *, order_id: str, lock_id: str | None, reason: str) -> None:
-        """Let the coupon go. Allowed after the lock's end too, so that a late cancel is no error.
+    def unlock(
+        self,
+        request: Request,
+        now: datetime,
+        *,
+        order_id: str,
+        lock_id: str | None,
+        reason: str,
+        let_go: bool = False,
+    ) -> None:
+        """Let the coupon go that the order holds.
 
-        The reason ``lock_ended`` is for writing down an end by the clock, and refused before it: the lock may have
-        been extended since somebody saw it end.
+        ``let_go`` says that the order held it before (``was_held``): then nothing happens where its hold is over, by
+        the clock or because somebody ended it. That the end by the clock is written down makes no difference.
         """
+        self._exists()
+        state = self.state_at(now)
+        live = state == "LOCKED" and self.order_id == order_id
+        if let_go and not live and state != "VOIDED":
+            return
+        if state in ("USED", "VOIDED"):
+            self._refuse_unless(state)
+        if state != "LOCKED":
+            raise NotLocked(coupon_id=self.key)
+        hold = self._hold_of(order_id, lock_id, None)
+        self._record(events.CouponUnlocked, request, now, order_id=order_id, lock_id=hold.lock_id, reason=reason)
+
+    def end_lock(self, request: Request, now: datetime, *, order_id: str, lock_id: str | None) -> None:
+        """Write down the end of a lock by the clock. Refused before it: the lock may have been extended since."""
         self._exists()
         state = self.state_at(now)
         if state in ("USED", "VOIDED"):
             self._refuse_unless(state)
         hold = self._hold_of(order_id, lock_id, None)
-        if reason == "lock_ended" and state == "LOCKED":
+        if state == "LOCKED":
             raise CouponLocked("the lock has not ended", coupon_id=self.key, lock_ends_at=text_of(self.lock_ends_at))
-        self._record(events.CouponUnlocked, request, now, order_id=order_id, lock_id=hold.lock_id, reason=reason)
+        named = {"order_id": order_id, "lock_id": hold.lock_id}
+        self._record(events.CouponUnlocked, request, now, reason="lock_ended", **named)
 
     # --- the steps that these share --------------------------------------------------------------------------
 

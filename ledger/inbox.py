@@ -50,8 +50,8 @@ def inbox(
 ) -> Page:
     """A user's messages with numbers below ``before``, and how many of all are unread.
 
-    ``joined_at`` is remembered, unless the user's time is known already. Of a user whose time nobody told, every
-    broadcast that lives counts.
+    ``joined_at`` is remembered, unless an earlier one is known already; one that lies ahead counts as now. Of a user
+    whose time nobody told, every broadcast that lives counts.
     """
     if joined_at is not None:
         joined(connection, merchant_id, [(user_id, joined_at)])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
@@ -111,9 +112,13 @@ class _Lines:
 def _csv_rows(lines: _Lines) -> Iterator[Row | BadRow]:
     reader = csv.reader(lines, strict=True)
     try:
-        heading = [cell.strip().lower() for cell in next(reader, [])]
+        cells = next(filter(None, reader), None)
+        if cells is None:
+            return
+        heading = [cell.strip().lower() for cell in cells]
         if "user_id" not in heading or len(set(heading)) != len(heading) or not set(heading) <= set(FIELDS):
-            raise _unreadable(1, f"is not a heading of user_id and any of {', '.join(FIELDS[1:])}, each once")
+            why = f"is not a heading of user_id and any of {', '.join(FIELDS[1:])}, each once{_hint(heading)}"
+            raise _unreadable(lines.next_number - 1, why)
         number = 0
         for cells in reader:
             if not cells:
@@ -130,6 +135,14 @@ def _csv_rows(lines: _Lines) -> Iterator[Row | BadRow]:
         raise _unreadable(lines.next_number - 1, f"is no CSV: {error}") from None
 
 
+def _hint(heading: list[str]) -> str:
+    """Spreadsheets of many countries cut cells otherwise."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if "user_id" in (cell.strip() for cell in ",".join(heading).split(sign)):
+            return f"; commas cut its cells, not {name}"
+    return ""
+
+
 def _from_cells(number: int, cells: dict[str, str]) -> Row | BadRow:
     fields: dict[str, Any] = {name: cell for name, cell in cells.items() if cell or name == "user_id"}
     if "facts" in fields:
@@ -137,7 +150,8 @@ def _from_cells(number: int, cells: dict[str, str]) -> Row | BadRow:
             fields["facts"] = orjson.loads(fields["facts"])
         except orjson.JSONDecodeError:
             return BadRow(number, cells["user_id"][:SHOWN_LIMIT], *_form("facts is a JSON object"))
-    return _checked(number, fields)
+    row = _checked(number, fields)
+    return _once(row, cells["facts"], fields["facts"]) if "facts" in fields else row
 
 
 def _ndjson_rows(lines: _Lines) -> Iterator[Row | BadRow]:
@@ -159,7 +173,34 @@ def _ndjson_rows(lines: _Lines) -> Iterator[Row | BadRow]:
         elif unknown := sorted(set(fields) - set(FIELDS)):
             yield BadRow(number, _shown(fields.get("user_id")), *_form(f"{unknown[0][:SHOWN_LIMIT]} is not known"))
         else:
-            yield _checked(number, {name: value for name, value in fields.items() if value is not None})
+            row = _checked(number, {name: value for name, value in fields.items() if value is not None})
+            yield _once(row, text, fields)
+
+
+def _once(row: Row | BadRow, text: str, said: dict[str, Any]) -> Row | BadRow:
+    """The row, unless an object in its text names something twice: which of the two is meant nobody can know.
+
+    Each name has a colon behind it, so only where there are more colons than names is the text read once more, by a
+    parser that tells of each name and is many times slower.
+    """
+    facts = said.get("facts")
+    if isinstance(row, Row) and text.count(":") > len(said) + (len(facts) if isinstance(facts, dict) else 0):
+        try:
+            json.loads(text, object_pairs_hook=_object)
+        except (_NamedTwice, RecursionError):  # what is nested so deeply was said twice, or the row were no good
+            return BadRow(row.number, row.user_id, *_form("a name stands twice in one object"))
+    return row
+
+
+class _NamedTwice(Exception):
+    """An object names something twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        raise _NamedTwice
+    return said
 
 
 def _checked(number: int, fields: dict[str, Any]) -> Row | BadRow:

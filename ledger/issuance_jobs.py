@@ -42,6 +42,7 @@ class JobProgress:
     accepted: int
     rejected: int
     sent: int
+    """Rows of chunks that are acknowledged whole, and never fewer than those that have settled meanwhile."""
     issued: int
     refused: int
     refused_by_code: dict[str, int]
@@ -278,8 +279,9 @@ select stream, payload->>'user_id', payload->>'request_id' from event_log where 
 """
 
 _PROGRESS = """
-select j.job_id, j.merchant_id, j.batch_id, j.state, j.accepted, j.rejected, w.sent, o.issued, o.refused,
-       o.refused_by_code, w.voided, w.kept, j.undo_reason, j.started_at, j.ended_at, o.last_at, j.upload_id
+select j.job_id, j.merchant_id, j.batch_id, j.state, j.accepted, j.rejected,
+       greatest(w.sent, o.issued + o.refused) as sent, o.issued, o.refused, o.refused_by_code,
+       w.voided, w.kept, j.undo_reason, j.started_at, j.ended_at, o.last_at, j.upload_id
   from issuance_jobs j
   join issuance_job_work w using (job_id)
  cross join lateral (select coalesce(sum(rows) filter (where code = ''), 0)::int as issued,

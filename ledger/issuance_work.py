@@ -27,6 +27,8 @@ ACTOR = "job:issuance"
 AHEAD_LIMIT_ROWS = 50_000
 """Rows of one job that are sent and not settled: some seconds of a consumer, for so long others' messages wait."""
 
+PAUSED_LOOK_SECONDS = 2.0
+"""For so long a job whose batch is paused is left alone: it waits in no other's way, and goes on soon after."""
 LOOK_COUPONS = 1_000
 """Coupons of the batch that one step of an undo looks at; those of the job are voided in its transaction."""
 
@@ -78,6 +80,15 @@ def is_paused(ledger: Ledger, connection: Connection, turn: Turn) -> bool:
     stream = f"batch-{turn.batch_id}"
     snapshot = ledger.store.load([stream], (), connection)
     return fold(Batch(stream), snapshot.streams[stream]).state_at(snapshot.now) == "PAUSED"
+
+
+def leave_alone(connection: Connection, turn: Turn) -> None:
+    """Send nothing of the job for a while; its undo and its end wait for nothing."""
+    connection.execute(
+        "update issuance_job_work set turn_at = clock_timestamp() + make_interval(secs => %s) where job_id = %s",
+        (PAUSED_LOOK_SECONDS, turn.job_id),
+        prepare=True,
+    )
 
 
 def mark_sent(connection: Connection, turn: Turn, rows: int) -> None:
@@ -152,7 +163,7 @@ def _answer(result: Receipt | Refusal) -> dict[str, Any]:
 
 
 # A job has something to do while it is undone, while there is a row to be sent and not too many wait for their answer,
-# and when it is to be finished.
+# and when it is to be finished. Only a job whose batch was paused has its turn in the future.
 _TAKE = """
 select j.job_id, j.merchant_id, j.batch_id, j.state, j.started_at, j.upload_id, j.undo_reason, j.accepted,
        w.chunks_sent, w.sent, w.undo_after, w.voided, w.kept, o.issued, o.refused
@@ -163,7 +174,8 @@ select j.job_id, j.merchant_id, j.batch_id, j.state, j.started_at, j.upload_id, 
                        from issuance_job_outcomes o where o.job_id = j.job_id) o
  where j.state = 'UNDOING'
     or j.state = 'RUNNING' and (o.issued + o.refused = j.accepted
-                                or w.sent < j.accepted and w.sent - o.issued - o.refused < %(ahead)s)
+                                or w.sent < j.accepted and w.sent - o.issued - o.refused < %(ahead)s
+                                   and w.turn_at <= clock_timestamp())
  order by w.turn_at
  limit 1
    for no key update of w skip locked

@@ -160,14 +160,25 @@ def withdraw(ledger: Ledger, request: Request, message_id: str) -> Receipt:
 
 
 def joined(connection: Connection, merchant_id: str, users: Sequence[tuple[str, datetime]]) -> None:
-    """Remember since when users are there: (user id, when). What was said first stays."""
-    connection.execute(
-        "insert into inbox_users (merchant_id, user_id, joined_at)"
-        " select %s, user_id, min(joined_at) from unnest(%s::text[], %s::timestamptz[]) as q (user_id, joined_at)"
-        " group by user_id order by user_id on conflict do nothing",
-        (merchant_id, [user_id for user_id, _ in users], [at for _, at in users]),
-        prepare=True,
-    )
+    """Remember since when users are there: (user id, when). The earliest that was ever said counts, and at most now.
+
+    The clock of whoever says it may go ahead; what is sent from now on is for the user all the same.
+    """
+    told = {"merchant_id": merchant_id, "users": [user_id for user_id, _ in users], "times": [at for _, at in users]}
+    connection.execute(_JOINED, told, prepare=True)
+
+
+# Nothing is written, and no row locked, where it says nothing new: applications say it with every list.
+_JOINED = """
+insert into inbox_users as known (merchant_id, user_id, joined_at)
+select %(merchant_id)s, user_id, least(min(joined_at), clock_timestamp())
+  from unnest(%(users)s::text[], %(times)s::timestamptz[]) as q (user_id, joined_at)
+ where not exists (select from inbox_users i
+                    where i.merchant_id = %(merchant_id)s and i.user_id = q.user_id and i.joined_at <= q.joined_at)
+ group by user_id
+ order by user_id
+on conflict (merchant_id, user_id) do update set joined_at = least(known.joined_at, excluded.joined_at)
+"""
 
 
 def _content(

@@ -144,6 +144,16 @@ def lapsed_hold(history: Sequence[Event]) -> CouponLocked | None:
     return None
 
 
+def was_held(history: Sequence[Event], order_id: str, lock_id: str | None) -> bool:
+    """Whether the order ever held the coupon, under this lock where one is named, and did not spend it since."""
+    for event in reversed(history):
+        if isinstance(event, CouponSpent) and event.order_id == order_id:
+            return False
+        if isinstance(event, CouponLocked) and event.order_id == order_id and lock_id in (None, event.lock_id):
+            return True
+    return False
+
+
 def returned_lines(
     coupon_id: str,
     spent: CouponSpent,

@@ -7,13 +7,26 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import make_dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from api.csv_text import csv_text
+from api.job_answers import IssuanceJob, shown
 from consumers.job_sender import JobSender
 from consumers.worker import calm_the_collector, stop_on_signals
 from coupon_ledger.commands.output import json_option, log_to_stderr, show_record, show_rows
@@ -28,7 +41,10 @@ from ledger.request import Request
 
 FORMATS: dict[str, FileFormat] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 LOOK_SECONDS = 0.5
-COLUMNS = ("job_id", "batch_id", "state", "accepted", "rejected", "sent", "issued", "refused", "started_at", "ended_at")
+COLUMNS = (
+    *("job_id", "batch_id", "state", "accepted", "rejected", "sent", "issued", "refused", "waiting"),
+    *("rows_per_second", "seconds_left", "started_at"),
+)
 
 
 @click.command()
@@ -72,7 +88,7 @@ def issue(
             )
         job_id = receipt.answer["job_id"]
         job = _found(ledger, job_id) if no_wait else _watched(ledger, job_id)
-    show_record(job, as_json)
+    show_record(_answer(job), as_json)
 
 
 @click.group()
@@ -100,7 +116,8 @@ def work_on_jobs(settings: Settings) -> None:
 def list_(settings: Settings, merchant: str, batch_id: str | None, limit: int, as_json: bool) -> None:
     """List a merchant's jobs, the newest first."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger, ledger.store.connection() as connection:
-        show_rows(issuance_jobs.list_jobs(connection, merchant, batch_id=batch_id, limit=limit), as_json, COLUMNS)
+        found = issuance_jobs.list_jobs(connection, merchant, batch_id=batch_id, limit=limit)
+        show_rows([_answer(job) for job in found], as_json, COLUMNS)
 
 
 @jobs.command()
@@ -113,7 +130,7 @@ def list_(settings: Settings, merchant: str, batch_id: str | None, limit: int, a
 def show(settings: Settings, job_id: str, watch: bool, as_json: bool) -> None:
     """Show a job and how far it is."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
-        show_record(_watched(ledger, job_id) if watch else _found(ledger, job_id), as_json)
+        show_record(_answer(_watched(ledger, job_id) if watch else _found(ledger, job_id)), as_json)
 
 
 @jobs.command()
@@ -139,7 +156,15 @@ def undo(settings: Settings, job_id: str, reason: str, no_wait: bool, as_json: b
         job = _found(ledger, job_id)
         request = Request(job.merchant_id, f"cli:{getpass.getuser()}", f" undo {uuid.uuid4().hex}")
         issuance_jobs.undo(ledger, request, job_id, reason=reason)
-        show_record(_found(ledger, job_id) if no_wait else _watched(ledger, job_id), as_json)
+        show_record(_answer(_found(ledger, job_id) if no_wait else _watched(ledger, job_id)), as_json)
+
+
+# Dataclasses are what commands show; this one has the names of the API's answer.
+_Answer = make_dataclass("_Answer", IssuanceJob.model_fields)
+
+
+def _answer(job: JobProgress) -> Any:
+    return _Answer(**shown(job))
 
 
 def _found(ledger: Ledger, job_id: str) -> JobProgress:
@@ -155,16 +180,34 @@ def _watched(ledger: Ledger, job_id: str) -> JobProgress:
         task = bar.add_task(what, total=job.issued if what == "voided" else job.accepted)
         while True:
             job = _found(ledger, job_id)
-            bar.update(task, completed=job.voided + job.kept if what == "voided" else job.issued + job.refused)
+            if what == "voided":
+                bar.update(task, completed=job.voided + job.kept)
+            else:
+                bar.update(task, completed=job.issued + job.refused, rate=job.rows_per_second)
             if job.state in ("FINISHED", "UNDONE"):
                 return job
             time.sleep(LOOK_SECONDS)
+
+
+class _Rate(ProgressColumn):
+    """The job's own rate where it is known, otherwise how fast the bar moves."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields.get('rate', task.finished_speed or task.speed or 0.0):,.0f} rows/s")
 
 
 @contextmanager
 def _bar(what: str) -> Iterator[Progress]:
     """A bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(
+        TextColumn(what),
+        BarColumn(40),
+        MofNCompleteColumn(),
+        _Rate(),
+        *times,
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
         yield bar

@@ -11,7 +11,7 @@ from ledger.commit import Unit
 from ledger.coupon import Coupon, Redemption
 from ledger.errors import InvalidField, QuoteChanged
 from ledger.pricing import Chosen, Quote, price
-from ledger.redemption import lapsed_hold
+from ledger.redemption import lapsed_hold, was_held
 from ledger.request import Request
 from ledger.use_cases.checks import (
     check_id,
@@ -27,6 +27,9 @@ from ledger.use_cases.checks import (
 from ledger.use_cases.quotes import offered
 from ledger.use_cases.together import check_stacking, check_together, counted
 from ledger.work import Loaded, Work
+
+LOCK_ENDED = "lock_ended"
+"""Why a lock ends by the clock."""
 
 
 def lock(
@@ -237,7 +240,11 @@ def redeem(
 def unlock(
     request: Request, order_id: str, *, coupon_ids: Sequence[str], reason: str, lock_id: str | None = None
 ) -> Work:
-    """Let coupons go that an unpaid order holds, all or none (Cancel of TCC)."""
+    """Let coupons go that an unpaid order holds, all or none (Cancel of TCC).
+
+    What it held before and holds no longer is let go already, and stays as it is. The reason ``lock_ended`` is for
+    writing down an end by the clock, and refused before it.
+    """
     check_id("order_id", order_id)
     check_reason(reason)
     coupon_ids = checked_coupon_ids(coupon_ids)
@@ -245,7 +252,11 @@ def unlock(
     def decide(loaded: Loaded) -> Unit:
         coupons = [loaded.coupon(id) for id in coupon_ids]
         for coupon in coupons:
-            coupon.unlock(request, loaded.now, order_id=order_id, lock_id=lock_id, reason=reason)
+            if reason == LOCK_ENDED:
+                coupon.end_lock(request, loaded.now, order_id=order_id, lock_id=lock_id)
+                continue
+            let_go = was_held(loaded.streams[coupon.id], order_id, lock_id)
+            coupon.unlock(request, loaded.now, order_id=order_id, lock_id=lock_id, reason=reason, let_go=let_go)
         states = [{"coupon_id": coupon.key, "state": coupon.state_at(loaded.now)} for coupon in coupons]
         return released(unit_of(request, {"order_id": order_id, "coupons": states}, *coupons), loaded, coupons)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pty
 import subprocess
 import sys
 
 import pytest
 
-from tests.http.jobs import settle, step
+from api.job_answers import shown
+from ledger import issuance_jobs
+from tests.http.jobs import USERS, settle, step
 
 
 @pytest.fixture
@@ -42,8 +45,10 @@ def test_issues_watches_and_undoes(run, shop, ledger, tmp_path):
     settle(ledger)
     again = run(*issue)
     assert (again.returncode, again.stderr) == (0, "")
-    shown = dict(line.split(maxsplit=1) for line in again.stdout.splitlines() if len(line.split(maxsplit=1)) > 1)
-    assert (shown["job_id"], shown["state"], shown["issued"]) == (job["job_id"], "FINISHED", "2")
+    told = dict(line.split(maxsplit=1) for line in again.stdout.splitlines() if len(line.split(maxsplit=1)) > 1)
+    assert (told["job_id"], told["state"], told["issued"]) == (job["job_id"], "FINISHED", "2")
+    assert (told["refused"], told["waiting"], float(told["rows_per_second"]) > 0) == ("{'sold_out': 1}", "0", True)
+    assert "upload_id" not in told
     assert run("jobs", "show", job["job_id"]).stdout == again.stdout
     failures = run("jobs", "failures", job["job_id"]).stdout.splitlines()
     assert [line.split(",")[:3] for line in failures] == [
@@ -52,8 +57,11 @@ def test_issues_watches_and_undoes(run, shop, ledger, tmp_path):
         ["3", "user-3", "sold_out"],
     ]
     (listed,) = json.loads(run("jobs", "list", "--merchant", "merchant-1", "--batch", batch_id, "--json").stdout)
-    assert (listed["job_id"], listed["refused_by_code"]) == (job["job_id"], {"sold_out": 1})
-    assert job["job_id"] in run("jobs", "list", "--merchant", "merchant-1").stdout
+    assert listed == json.loads(run("jobs", "show", job["job_id"], "--json").stdout)
+    assert (listed["job_id"], listed["refused"]) == (job["job_id"], {"sold_out": 1})
+    table = run("jobs", "list", "--merchant", "merchant-1").stdout
+    assert job["job_id"] in table
+    assert all(name in table for name in ("waiting", "rows per second", "seconds left", "{'sold_out': 1}"))
     assert run("jobs", "list", "--merchant", "merchant-2").stdout == "none\n"
     undone = run("jobs", "undo", job["job_id"], "--reason", "wrong users", "--no-wait", "--json")
     assert json.loads(undone.stdout)["state"] == "UNDOING"
@@ -63,11 +71,61 @@ def test_issues_watches_and_undoes(run, shop, ledger, tmp_path):
     assert (watched["state"], watched["voided"], watched["undo_reason"]) == ("UNDONE", 2, "wrong users")
 
 
+def _begun(run, shop, tmp_path):
+    """The id of a job of three users, for two of whom there are coupons."""
+    file = tmp_path / "users.csv"
+    file.write_bytes(USERS)
+    issue = ("issue", "--file", str(file), "--batch", shop.batch(quantity=2), "--merchant", "merchant-1")
+    return json.loads(run(*issue, "--no-wait", "--json").stdout)["job_id"]
+
+
+def _told(ledger, job_id):
+    """The API's answer."""
+    with ledger.store.connection() as connection:
+        return shown(issuance_jobs.find(connection, job_id))
+
+
+def test_shows_what_the_api_answers(run, shop, ledger, tmp_path):
+    job_id = _begun(run, shop, tmp_path)
+    for _ in ("none settled", "all settled"):
+        told = _told(ledger, job_id)
+        assert json.loads(run("jobs", "show", job_id, "--json").stdout) == told
+        assert json.loads(run("jobs", "list", "--merchant", "merchant-1", "--json").stdout) == [told]
+        step(ledger)
+
+
+def test_the_bar_tells_the_rate(run, database, shop, ledger, tmp_path):
+    job_id = _begun(run, shop, tmp_path)
+    settle(ledger)
+    rate = _told(ledger, job_id)["rows_per_second"]
+    seen, terminal = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "coupon_ledger", "jobs", "show", job_id, "--watch", "--json"],
+        env={
+            **os.environ,
+            "DATABASE_URL": database.url,
+            "COUPON_LEDGER_SCHEMA": database.schema,
+            "TERM": "xterm",
+            "COLUMNS": "120",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        timeout=60,
+        check=True,
+    )
+    bar = os.read(seen, 65_536).decode()
+    for end in (seen, terminal):
+        os.close(end)
+    assert "3/3" in bar
+    assert f"{rate:,.0f} rows/s" in bar
+
+
 @pytest.mark.parametrize(
     ("content", "name", "arguments", "code", "said"),
     [
         (b"name\na\n", "users.csv", (), 2, "line 1 is not a heading"),
         (b"user_id\n \n", "users.csv", (), 2, "no row of the file is good"),
+        (b"", "users.csv", (), 2, "the file has no rows"),
         (b"user_id\na\n", "users.txt", (), 2, "--format"),
         (b"user_id\na\n", "users.csv.gz", (), 2, "gzip is broken"),
         (b"user_id\na\n", "users.csv", ("--format", "ndjson"), 2, "no row of the file is good"),

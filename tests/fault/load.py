@@ -1,4 +1,4 @@
-"""What a schedule sends, and what was answered: every message at least twice, every call again until it is answered."""
+"""What a schedule prepares and asks for besides messages; every call is made again until it is answered."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
-
-from consumers import payloads, topics
-from consumers.messages import Wire, encode
-from ledger import use_cases
+from consumers.messages import Wire
+from ledger import channels, use_cases
+from ledger.alerts import Alerts
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
 from ledger.benefit import Benefit
@@ -30,10 +25,20 @@ from ledger.request import Request
 from ledger.rules import RulePlan
 from ledger.terms import Terms
 from ledger.use_cases import issuing
+from tests.fault.hook import Hook
 from tests.fault.schedule import Schedule
+from tests.receivers.receiver import Receiver
+
+T = TypeVar("T")
 
 SOURCE = "/fault"
 ANSWER_SECONDS = 60.0
+EVENTS_TOLD = ("batch.started", "coupon.used")
+"""What the merchant's channel wants, beside alerts and reminders."""
+BESIDE_THE_LOG = "register"
+"""The one request of a schedule that has an effect and no event."""
+FULL, LOW, EMPTY = 10, 5, 4
+"""Quantities of the batch whose stock swings: what it is planned with, its threshold, and what is below it."""
 
 
 @dataclass
@@ -56,13 +61,17 @@ class Load:
 
     schedule: Schedule
     merchant_id: str
+    hook: Hook
     flash: str = ""
     welcome: str = ""
     claimed: str = ""
     listed: str = ""
     reminded: str = ""
+    swinging: str = ""
+    """The batch whose stock falls below its threshold again and again."""
     job_id: str = ""
-    poison: int = 0
+    channel_id: str = ""
+    poison_ids: list[str] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     messages: list[tuple[str, Wire]] = field(default_factory=list)
     """Topic and message, each once; they are sent twice and more."""
@@ -71,6 +80,17 @@ class Load:
     acknowledged: dict[str, str] = field(default_factory=dict)
     """Key of a claim to the coupon that was answered."""
     trouble: list[str] = field(default_factory=list)
+
+    @property
+    def hook_path(self) -> str:
+        """Where the merchant's webhooks go."""
+        return f"/{self.merchant_id}"
+
+    def alert_ids(self) -> set[str]:
+        """Every crossing of a threshold: of the batches that are issued from once, and each of the one that swings."""
+        batches = [self.flash, self.welcome, self.claimed, *([self.listed] if self.schedule.job_rows else [])]
+        crossings = {f"{batch_id}-stock_below-1" for batch_id in batches}
+        return crossings | {f"{self.swinging}-stock_below-{n}" for n in range(1, self.schedule.crossings + 1)}
 
 
 class Shop:
@@ -98,14 +118,28 @@ class Shop:
         return batch_id
 
 
-def prepare(ledger: Ledger, schedule: Schedule, merchant_id: str) -> Load:
-    """Batches, rules, coupons of the orders, and the messages."""
+def prepare(ledger: Ledger, schedule: Schedule, merchant_id: str, receiver: Receiver, hook: Hook) -> Load:
+    """A channel, batches, rules, coupons of the orders, and the messages."""
     shop = Shop(ledger, merchant_id)
-    load = Load(schedule, merchant_id)
-    load.flash = shop.batch(quantity=schedule.quantity, per_user_limit=schedule.per_user_limit)
-    load.welcome = shop.batch()
-    load.claimed = shop.batch()
-    load.listed = shop.batch(per_user_limit=None)
+    load = Load(schedule, merchant_id, hook)
+    load.channel_id = channels.register(
+        ledger,
+        Request(merchant_id, "fault", BESIDE_THE_LOG),
+        name="Everything",
+        kind="webhook",
+        target=receiver.url(load.hook_path, "localhost"),
+        wants=[*EVENTS_TOLD, "alert", "reminder"],
+    ).answer["channel_id"]
+    load.flash = shop.batch(
+        quantity=schedule.quantity,
+        per_user_limit=schedule.per_user_limit,
+        alerts=Alerts(stock_below=schedule.quantity - schedule.issued // 2),
+    )
+    first_issue = Alerts(stock_below=1_000_000)
+    load.welcome = shop.batch(alerts=first_issue)
+    load.claimed = shop.batch(alerts=first_issue)
+    load.listed = shop.batch(per_user_limit=None, alerts=first_issue)
+    load.swinging = shop.batch(quantity=FULL, alerts=Alerts(stock_below=LOW))
     held = shop.batch(per_user_limit=None)
     # Their reminders are due in a few seconds, while things break.
     soon = Terms(
@@ -120,112 +154,13 @@ def prepare(ledger: Ledger, schedule: Schedule, merchant_id: str) -> Load:
     ).answer["coupons"]
     for number, (story, coupon) in enumerate(zip(schedule.stories, coupons, strict=True)):
         load.orders.append(Order(f"{merchant_id}-order-{number}", coupon["coupon_id"], story))
-    _messages(load, Random(schedule.seed))
     return load
-
-
-def _messages(load: Load, chance: Random) -> None:
-    merchant_id, schedule = load.merchant_id, load.schedule
-    asks = [
-        payloads.IssueRequested(merchant_id=merchant_id, batch_id=load.flash, user_id=f"user-{user}")
-        for user in range(schedule.users)
-        for _ in range(schedule.asks)
-    ]
-    chance.shuffle(asks)
-    _add(load, topics.ISSUANCE, "ask", asks)
-    members = [
-        payloads.MemberRegistered(merchant_id=merchant_id, user_id=f"member-{user}") for user in range(schedule.members)
-    ]
-    _add(load, topics.MEMBERS, "member", members)
-    told: list[list[payloads.Payload]] = []
-    for order in load.orders:
-        story = _story(merchant_id, order)
-        if chance.random() < schedule.early:
-            story.reverse()
-        told.append(story)
-    # Orders are mixed with each other, but each order's messages keep the order in which they are told.
-    mixed: list[payloads.Payload] = []
-    while told := [story for story in told if story]:
-        mixed.append(chance.choice(told).pop(0))
-    _add(load, topics.ORDERS, "order", mixed)
-
-
-def _add(load: Load, topic: str, word: str, said: Sequence[payloads.Payload]) -> None:
-    ids = [f"{load.merchant_id}-{word}-{number}" for number in range(len(said))]
-    load.message_ids[topic] = ids
-    now = datetime.now(UTC)
-    load.messages += [
-        (topic, encode(payload, source=SOURCE, id=id, time=now)) for payload, id in zip(said, ids, strict=True)
-    ]
-
-
-def _story(merchant_id: str, order: Order) -> list[payloads.Payload]:
-    named = {"merchant_id": merchant_id, "order_id": order.id}
-    user_id = f"buyer-{order.id.rpartition('-')[2]}"
-    ttl = 86_400 if order.story == "held" else 3_600
-    said: list[payloads.Payload] = [
-        payloads.OrderCreated(
-            **named, user_id=user_id, coupon_ids=[order.coupon_id], order_total_minor=5_000, ttl_seconds=ttl
-        )
-    ]
-    if order.story in ("used", "refunded"):
-        redemption = payloads.RedeemedCoupon(coupon_id=order.coupon_id, discount_minor=500)
-        said.append(payloads.OrderPaid(**named, redemptions=[redemption], order_total_minor=5_000, paid_minor=4_500))
-    if order.story == "refunded":
-        said.append(payloads.OrderRefunded(**named, coupon_ids=[order.coupon_id], reason="merchant_refund"))
-    if order.story == "cancelled":
-        said.append(payloads.OrderCancelled(**named, coupon_ids=[order.coupon_id]))
-    if order.story == "timed_out":
-        said.append(payloads.OrderPaymentTimeout(**named, coupon_ids=[order.coupon_id]))
-    return said
-
-
-def send(load: Load, bootstrap: Sequence[str], prefix: str) -> None:
-    """Send each message twice, the second time much later, over the schedule's time; whatever happens to the broker."""
-    chance = Random(load.schedule.seed + 1)
-    producer = KafkaProducer(
-        bootstrap_servers=list(bootstrap),
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=5,
-        delivery_timeout_ms=30_000,
-        request_timeout_ms=5_000,
-        max_block_ms=30_000,
-    )
-    try:
-        again = [each for each in load.messages if chance.random() < 0.3]
-        plan = [*load.messages, *load.messages, *again]
-        pause = load.schedule.load_seconds / max(1, len(plan) // 50)
-        for start in range(0, len(plan), 50):
-            _send_all(producer, [(prefix + topic, wire) for topic, wire in plan[start : start + 50]])
-            time.sleep(pause)
-    finally:
-        producer.close(timeout=40)
-
-
-def _send_all(producer: Any, wires: Sequence[tuple[str, Wire]]) -> None:
-    """Until all are acknowledged; what may have arrived is sent again, as a careful producer does."""
-    left = list(wires)
-    ends_at = time.monotonic() + ANSWER_SECONDS
-    while left:
-        assert time.monotonic() < ends_at, "the broker did not come back"
-        failed = []
-        futures = []
-        for topic, wire in left:
-            try:
-                futures.append((topic, wire, producer.send(topic, **wire._asdict())))
-            except KafkaError:
-                failed.append((topic, wire))
-        for topic, wire, future in futures:
-            try:
-                future.get(timeout=35)
-            except KafkaError:
-                failed.append((topic, wire))
-        left = failed
 
 
 def upload(load: Load, ledger: Ledger) -> None:
     """A file of users as a job, twice, the second time in another form; the ledger's trouble is waited out."""
+    if not load.schedule.job_rows:
+        return
     users = [f"listed-{number}" for number in range(load.schedule.job_rows)]
     files: list[tuple[Any, bytes]] = [
         ("csv", "\n".join(["user_id", *users]).encode()),
@@ -247,7 +182,18 @@ def upload(load: Load, ledger: Ledger) -> None:
         load.job_id = job_id
 
 
-def _again(do: Callable[[], str]) -> str:
+def swing(load: Load, ledger: Ledger) -> None:
+    """Take the batch's stock below its threshold and back, over the schedule's time."""
+    pause = load.schedule.load_seconds / (2 * load.schedule.crossings)
+    for number in range(2 * load.schedule.crossings):
+        request = Request(load.merchant_id, "fault", f"swing-{number}")
+        before, after = (EMPTY, FULL) if number % 2 else (FULL, EMPTY)
+        work = use_cases.change_quantity(request, load.swinging, expected=before, target=after)
+        _again(lambda work=work: ledger.do(work))
+        time.sleep(pause)
+
+
+def _again(do: Callable[[], T]) -> T:
     ends_at = time.monotonic() + ANSWER_SECONDS
     while True:
         try:

@@ -6,11 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from random import Random
 
 from api import keys
 from tests.fault.checks import Checks
-from tests.fault.load import claim, prepare, send, upload
+from tests.fault.hook import Hook
+from tests.fault.load import Load, claim, prepare, swing, upload
+from tests.fault.messages import make, send
 from tests.fault.schedule import Schedule
 from tests.fault.world import World, world
 
@@ -28,27 +32,14 @@ class Runs:
         self.count += 1
         merchant_id = f"merchant-{self.count}-{schedule.seed}"
         self.world.reconnect()
-        load = prepare(self.world.ledger, schedule, merchant_id)
+        hook = Hook(schedule)
+        self.world.receiver.answer = hook.answer
+        load = prepare(self.world.ledger, schedule, merchant_id, self.world.receiver, hook)
+        make(load, Random(schedule.seed))
         with self.world.ledger.store.connection() as connection:
             token = keys.create(connection, merchant_id, "shopper-app", "fault")
-        settings = self.world.settings
-        trouble: list[str] = load.trouble
-
-        def guarded(do: Callable[[], None]) -> None:
-            try:
-                do()
-            except Exception as error:
-                trouble.append(f"{do.__name__}: {type(error).__name__}: {error}")
-
-        def send_all() -> None:
-            send(load, settings.bootstrap_servers, settings.topic_prefix)
-
-        def upload_file() -> None:
-            if schedule.job_rows:
-                upload(load, self.world.ledger)
-
         began = time.monotonic()
-        threads = [threading.Thread(target=guarded, args=(do,)) for do in (send_all, upload_file)]
+        threads = [threading.Thread(target=_guarded, args=(load, do)) for do in self._doings(load)]
         for thread in threads:
             thread.start()
         threads += claim(load, self.world.url, token)
@@ -58,8 +49,23 @@ class Runs:
         for thread in threads:
             thread.join()
         if (waits := self.checks.drained()) is not None:
-            trouble.append(f"not drained: {waits}")
+            load.trouble.append(f"not drained: {waits}")
         return self.checks.violations(load)
+
+    def _doings(self, load: Load) -> list[Callable[[], None]]:
+        settings, ledger = self.world.settings, self.world.ledger
+        return [
+            partial(send, load, settings.bootstrap_servers, settings.topic_prefix),
+            partial(upload, load, ledger),
+            partial(swing, load, ledger),
+        ]
+
+
+def _guarded(load: Load, do: Callable[[], None]) -> None:
+    try:
+        do()
+    except Exception as error:
+        load.trouble.append(f"{type(error).__name__}: {error}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ CONSUMERS = ("issuance-1", "issuance-2", "orders-1", "orders-2", "members-1", "r
 OTHERS = ("publisher", "projector", "sweeper", "scanner", "jobs", "deliverer", "alerts", "api")
 STORIES = ("used", "cancelled", "refunded", "timed_out", "held")
 """What becomes of an order."""
+WHIMS = ("refuse", "hang up", "slow")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Fault:
     """``kill`` (-9) a process, ``freeze`` it, ``join`` a consumer for a while, ``backend`` (kill -9 of one of
     PostgreSQL's), ``sessions`` (all of them ended), ``broker`` (kill -9, then a start)."""
     process: str = ""
+    draw: float = 0.0
+    """Of a ``backend``, which: so far along their list."""
 
     def __str__(self) -> str:
         return f"{self.after_seconds:.2f}s {self.kind}{f' {self.process}' if self.process else ''}"
@@ -46,6 +49,17 @@ class Schedule:
     """Over HTTP, by clients that ask again with the same key until they hear an answer."""
     load_seconds: float
     faults: tuple[Fault, ...]
+    crossings: int
+    """How often the stock of a batch falls below its threshold."""
+    poison: int
+    """Messages of each topic that nobody can read."""
+    whims: tuple[tuple[int, str], ...]
+    """Of the merchant's web server: which of the requests it refuses, hangs up on, or is slow with."""
+
+    @property
+    def issued(self) -> int:
+        """Coupons that are to be had of the batch that everybody wants."""
+        return min(self.quantity, self.users * min(self.asks, self.per_user_limit))
 
     @classmethod
     def of(cls, seed: int) -> Schedule:
@@ -70,6 +84,9 @@ class Schedule:
                     (_fault(chance, load_seconds) for _ in range(chance.randint(1, 5))), key=lambda f: f.after_seconds
                 )
             ),
+            crossings=chance.randint(2, 8),
+            poison=chance.randint(1, 3),
+            whims=tuple((number, chance.choice(WHIMS)) for number in sorted(chance.sample(range(30), 3))),
         )
 
     def __str__(self) -> str:
@@ -78,6 +95,7 @@ class Schedule:
             for name, value in {
                 **vars(self),
                 "stories": ",".join(self.stories),
+                "whims": ",".join(f"{number} {whim}" for number, whim in self.whims),
                 "faults": f"[{'; '.join(map(str, self.faults))}]",
                 "load_seconds": f"{self.load_seconds:.2f}",
             }.items()
@@ -95,4 +113,6 @@ def _fault(chance: Random, load_seconds: float) -> Fault:
         return Fault(after, "kill", chance.choice(OTHERS))
     if kind in ("freeze", "join"):
         return Fault(after, kind, chance.choice(CONSUMERS))
+    if kind == "backend":
+        return Fault(after, kind, draw=chance.random())
     return Fault(after, kind)

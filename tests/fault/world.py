@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import trustme
 
 from consumers import topics
 from consumers.topics import ensure_topics
@@ -28,6 +28,7 @@ from ledger.application import Ledger
 from ledger.errors import ServiceError
 from ledger.store import Store
 from tests.fault.schedule import CONSUMERS, Fault
+from tests.receivers.receiver import Receiver, receiving
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     **{name: ("consume", name.partition("-")[0]) for name in CONSUMERS},
@@ -40,7 +41,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "alerts": ("alert",),
     "api": ("serve",),
 }
-BACKENDS = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+BACKENDS = (
+    "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+    " order by backend_start"
+)
 READY_SECONDS = 90.0
 DOWN_SECONDS = 0.3
 """How long a killed process stays away."""
@@ -56,6 +60,10 @@ class World:
     kafka: EmbeddedKafka
     ledger: Ledger
     logs: Path
+    receiver: Receiver
+    """The web server of every merchant."""
+    authority: Path
+    """Who vouches for it."""
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: int = 0
 
@@ -72,7 +80,7 @@ class World:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.settings.as_environment()},
+                env={**os.environ, **self.settings.as_environment(), "SSL_CERT_FILE": str(self.authority)},
                 start_new_session=True,
             )
 
@@ -95,7 +103,7 @@ class World:
             case "backend":
                 if pids := self.ask(BACKENDS):
                     with suppress(ProcessLookupError):
-                        os.kill(random.choice(pids)[0], signal.SIGKILL)
+                        os.kill(pids[int(fault.draw * len(pids))][0], signal.SIGKILL)
             case "sessions":
                 self.ask(f"select pg_terminate_backend(pid) from ({BACKENDS}) b")
             case "broker":
@@ -111,6 +119,15 @@ class World:
 
     def ask(self, query: str, *values: Any, **named: Any) -> list[tuple[Any, ...]]:
         """Ask the database with every right; while it recovers, until it can be asked."""
+        return self._execute(query, named or values, psycopg.Cursor.fetchall)
+
+    def tell(self, statement: str, *values: Any) -> None:
+        """The same where nothing is answered; what is said may happen twice."""
+        self._execute(statement, values, lambda _: [])
+
+    def _execute(
+        self, query: str, values: Any, answer: Callable[[psycopg.Cursor], list[tuple[Any, ...]]]
+    ) -> list[tuple[Any, ...]]:
         ends_at = time.monotonic() + READY_SECONDS
         database = self.settings.database()
         while True:
@@ -118,7 +135,7 @@ class World:
                 with psycopg.connect(
                     database.url, autocommit=True, options=f"-c search_path={database.schema}"
                 ) as connection:
-                    return connection.execute(query, named or values).fetchall()
+                    return answer(connection.execute(query, values or None))
             except psycopg.OperationalError:
                 if time.monotonic() > ends_at:
                     raise
@@ -174,13 +191,17 @@ def world(state: Path) -> Iterator[World]:
                 "kafka_bootstrap": kafka.address,
                 "http_bind": _free_address(),
                 "consumer_session_seconds": 6,
+                "webhook_private_hosts": "localhost",
             }
         )
         prepare(settings)
         ensure_topics(settings.bootstrap_servers, settings.topic_prefix)
         ledger = Ledger(Store(settings.database(), settings.database_pool_size))
         stack.callback(ledger.close)
-        made = World(settings, kafka, ledger, logs)
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(state / "authority.pem"))
+        receiver = stack.enter_context(receiving(authority))
+        made = World(settings, kafka, ledger, logs, receiver, state / "authority.pem")
         try:
             for name in COMMANDS:
                 made.start(name)

@@ -10,9 +10,12 @@ from consumers.issuance import asked
 from consumers.job_sender import message_of
 from consumers.messages import decode
 from ledger import issuance_work
-from ledger.application import Ledger
+from ledger.application import Connection, Ledger
+from ledger.errors import Refusal
 from ledger.issuance_chunks import accepted_rows
+from ledger.issuance_work import Turn
 from ledger.request import Request
+from ledger.work import Receipt
 
 USERS = b"user_id\nuser-1\nuser-2\nuser-3\n"
 
@@ -40,11 +43,25 @@ def step(ledger: Ledger, *, only: Sequence[int] = ()) -> bool:
             issuance_work.finish(ledger, connection, turn)
         else:
             rows = accepted_rows(connection, turn.upload_id, turn.chunks_sent + 1)
-            messages = [decode(message_of(turn, *row)) for row in rows if not only or row[0] in only]
-            wanted = [asked(each, Request(turn.merchant_id, "consumer:test", each.request_id)) for each in messages]
-            perform(ledger, connection, wanted)
+            _consume(ledger, connection, turn, [row for row in rows if not only or row[0] in only])
             issuance_work.mark_sent(connection, turn, len(rows))
     return True
+
+
+def consume_first_chunk(ledger: Ledger) -> list[Receipt | Refusal | None]:
+    """Consume what the first job's sender sends first, before it has noted that it did."""
+    with ledger.store.connection() as connection, connection.transaction():
+        turn = issuance_work.take_turn(connection)
+        assert turn is not None
+        return _consume(ledger, connection, turn, accepted_rows(connection, turn.upload_id, 1))
+
+
+def _consume(
+    ledger: Ledger, connection: Connection, turn: Turn, rows: Sequence[Sequence[Any]]
+) -> list[Receipt | Refusal | None]:
+    messages = [decode(message_of(turn, *row)) for row in rows]
+    wanted = [asked(each, Request(turn.merchant_id, "consumer:test", each.request_id)) for each in messages]
+    return perform(ledger, connection, wanted)
 
 
 def settle(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ import io
 
 import pytest
 
-from ledger import use_cases
+from ledger import issuance_uploads, use_cases
 from tests.http.jobs import USERS, settle, started, upload
 
 CHUNKS = "select count(*) as chunks from issuance_chunks"
@@ -93,8 +93,10 @@ def test_a_key_is_good_for_one_file(operator, shop, ledger):
 @pytest.mark.parametrize(
     ("data", "kind", "headers", "detail"),
     [
-        (b"", "text/csv", {}, "line 1 is not a heading"),
-        (b"user_id\n", "text/csv", {}, "no row of the file is good; there are none"),
+        (b"", "text/csv", {}, "the file has no rows"),
+        (b"", "application/x-ndjson", {}, "the file has no rows"),
+        (b"user_id\n", "text/csv", {}, "the file has no rows"),
+        (b"user_id;channel\na;mail\n", "text/csv", {}, "; commas cut its cells, not semicolons"),
         (b"user_id\n a\n,\n", "text/csv", {}, "no row of the file is good; row 1: user_id is"),
         (b"name\na\n", "text/csv", {}, "line 1 is not a heading"),
         (USERS + b"\xff\n", "text/csv", {}, "line 5 is not UTF-8"),
@@ -171,6 +173,81 @@ def test_a_batch_that_does_not_issue_takes_no_file(operator, shop, ledger):
     ledger.do(use_cases.pause_batch(shop.request(), paused, reason="lunch"))
     upload(operator, paused).refused(409, "batch_not_open")
     upload(operator, "0" * 26).refused(404, "batch_not_found")
+
+
+class Watched(io.BytesIO):
+    """A body that knows whether anybody read it."""
+
+    was_read = False
+
+    def read(self, size=-1):
+        self.was_read = True
+        return super().read(size)
+
+
+def _upload_watched(operator, batch_id, key):
+    body = Watched(USERS)
+    answer = operator.client.post(
+        f"/v1/batches/{batch_id}/issuance-jobs",
+        input_stream=body,
+        content_type="text/csv",
+        headers={"Authorization": f"Bearer {operator.token}", "Idempotency-Key": key},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    return answer, body.was_read
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_batch_that_never_took_a_file_and_does_not_issue_has_none_read(operator, shop):
+    answer, was_read = _upload_watched(operator, shop.batch(start=False), "early")
+    assert (answer.status_code, answer.json["code"], was_read) == (409, "batch_not_open", False)
+    answer, was_read = _upload_watched(operator, "0" * 26, "nowhere")
+    assert (answer.status_code, answer.json["code"], was_read) == (404, "batch_not_found", False)
+
+
+def _no_chunk_may_be_stored(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a chunk was stored")
+
+    monkeypatch.setattr(issuance_uploads, "store_chunk", refuse)
+
+
+def test_a_batch_that_issues_no_more_stores_nothing_and_knows_its_files(operator, shop, ledger, monkeypatch):
+    batch_id = shop.batch()
+    first = upload(operator, batch_id).ok(201)
+    ledger.do(use_cases.pause_batch(shop.request(), batch_id, reason="lunch"))
+    _no_chunk_may_be_stored(monkeypatch)
+    head = ledger.store.head()
+    upload(operator, batch_id, USERS + b"user-4\n").refused(409, "batch_not_open")
+    upload(operator, batch_id, b"").refused(422, "unreadable_file")
+    again = upload(operator, batch_id)
+    assert again.ok(201) == first
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert ledger.store.head() == head
+
+
+def test_a_batch_that_opens_while_its_file_is_read_refuses_it_as_at_the_beginning(operator, shop, ledger):
+    """Nothing was stored of what was read, so no job may begin of it."""
+    batch_id = shop.batch()
+    started(operator, batch_id)
+    ledger.do(use_cases.pause_batch(shop.request(), batch_id, reason="lunch"))
+
+    class Resuming(io.BytesIO):
+        def read(self, size=-1):
+            if not self.tell():
+                ledger.do(use_cases.resume_batch(shop.request(), batch_id))
+            return super().read(size)
+
+    answer = operator.client.post(
+        f"/v1/batches/{batch_id}/issuance-jobs",
+        input_stream=Resuming(USERS + b"user-4\n"),
+        content_type="text/csv",
+        headers={"Authorization": f"Bearer {operator.token}", "Idempotency-Key": "resumed"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert (answer.status_code, answer.json["code"]) == (409, "batch_not_open")
+    assert len(operator.get("/v1/issuance-jobs").ok()["jobs"]) == 1
+    assert upload(operator, batch_id, USERS + b"user-4\n", key="resumed").ok(201)["accepted"] == 4
 
 
 def test_memory_is_bounded_by_chunks(operator, shop, ledger):

@@ -159,6 +159,20 @@ def test_a_body_is_strict_json(operator, ledger):
     assert ledger.store.head() == 0
 
 
+def test_an_empty_body_is_none_whatever_its_media_type(operator, scene):
+    """Many clients name JSON with every POST."""
+    for kind in ("application/json", "application/json; charset=utf-8", None):
+        path, body = scene.call("start_batch")
+        assert body is None
+        operator.post(path, data=b"", content_type=kind).ok()
+    operator.post(path, data=b"", content_type="text/plain").refused(415, "unsupported_media_type")
+    path, _ = scene.call("pause_batch")
+    answer = operator.post(path, data=b"")
+    answer.refused(422, "invalid_field")
+    assert answer.pointers() == ["/reason"]
+    operator.post(path, data=b" ").refused(400, "malformed_json")
+
+
 def test_a_body_is_an_object(operator):
     for data in (b"[]", b"null", b"5", b'"{}"', b"true"):
         answer = operator.post("/v1/templates", data=data)

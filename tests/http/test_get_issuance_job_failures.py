@@ -6,7 +6,7 @@ import csv
 import io
 
 from ledger import issuance_jobs, use_cases
-from tests.http.jobs import settle, started
+from tests.http.jobs import settle, started, upload
 
 HEADING = ["row", "user_id", "code", "detail", "coupon_id"]
 
@@ -39,7 +39,20 @@ def test_no_cell_is_computed_by_a_spreadsheet(operator, shop, ledger):
     job_id = started(operator, shop.batch(quantity=1), f"user_id\nfirst\n{lines}\t=1\n".encode())
     settle(ledger)
     cells = [row[1] for row in download(operator, job_id)]
-    assert cells == ["'\t=1", *(f"'{user}" for user in users[:4]), "a=1"]
+    assert cells == [r"\t=1", *(f"'{user}" for user in users[:4]), "a=1"]
+
+
+def test_no_control_character_comes_back(operator, shop):
+    """A terminal would obey it, and a cell of two lines would look like two rows."""
+    lines = '{"user_id": "a\\u001b[2J\\u0007"}\n"b\\r\\n5,x"\n"c\\u202e\\u009b\\u2028"\n"fine"\n'
+    job_id = upload(operator, shop.batch(), lines.encode(), "application/x-ndjson").ok(201)["job_id"]
+    text = operator.get(f"/v1/issuance-jobs/{job_id}/failures", headers={"Accept": "text/csv"}).response.text
+    assert all(line.isprintable() for line in text.split("\r\n"))
+    assert [row[:2] for row in download(operator, job_id)] == [
+        ["1", r"a\x1b[2J\x07"],
+        ["2", r"b\r\n5,x"],
+        ["3", r"c\u202e\x9b\u2028"],
+    ]
 
 
 def test_is_read_in_pages(operator, shop, ledger, monkeypatch):

@@ -26,6 +26,16 @@ def test_refuses_what_the_order_does_not_hold(orders, operator, scene, shop):
     _unlock(orders, ["nowhere"]).refused(404, "coupon_not_found")
 
 
+def test_what_the_order_holds_no_longer_is_let_go_already(orders, scene):
+    coupon_id, lock_id = scene.locked()
+    _unlock(orders, [coupon_id]).ok()
+    for again in ({}, {"lock_id": lock_id}):
+        answer = _unlock(orders, [coupon_id], **again).ok()
+        assert answer == {"order_id": "order-1", "coupons": [{"coupon_id": coupon_id, "state": "UNUSED"}]}
+    events = orders.get(f"/v1/coupons/{coupon_id}").ok()
+    assert events["state"] == "UNUSED"
+
+
 def test_all_or_none(orders, scene, shop):
     held, _ = scene.locked()
     _unlock(orders, [held, shop.coupon()]).refused(409, "not_locked")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from consumers.alerts import AlertTeller
@@ -23,7 +30,7 @@ from projections.catalogue import PROJECTIONS
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from tests.conftest import Shop
-from tests.kafka.broker import Broker, issue, running, wait_until
+from tests.kafka.broker import Broker, KafkaConsumer, TopicPartition, issue, running, wait_until
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 [MODEL] = [projection for projection in PROJECTIONS if projection.name == "alerts"]
@@ -139,6 +146,107 @@ def test_the_creator_of_the_template_is_told_and_else_everybody(
     assert said["title"] == "“Batch” is running out"
     assert said["text"] == "8 of 20 coupons are left."
     assert (said["batch_id"], said["alert"], said["number"]) == (batch, "stock_below", 2)
+
+
+Spawn = Callable[[], subprocess.Popen[bytes]]
+TOLD = "select position from followers where name = 'alerts'"
+WAITS = "select 1 from pg_locks where not granted and relation = 'deliveries'::regclass"
+
+
+@pytest.fixture
+def spawn(broker: Broker, database: Database, tmp_path: Path) -> Iterator[Spawn]:
+    """Starts a process that tells alerts."""
+    children: list[subprocess.Popen[bytes]] = []
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database.url,
+        "COUPON_LEDGER_SCHEMA": database.schema,
+        "KAFKA_BOOTSTRAP": broker.bootstrap,
+        "COUPON_LEDGER_TOPIC_PREFIX": broker.prefix,
+    }
+
+    def start() -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("ab") as log:
+            command = [sys.executable, "-m", "coupon_ledger", "alert"]
+            children.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def swing(shop: Shop, batch: str, times: int) -> None:
+    """Cross the threshold so many times."""
+    for _ in range(times):
+        for before, after in ((10, 4), (4, 10)):
+            shop.ledger.do(use_cases.change_quantity(shop.request(), batch, expected=before, target=after))
+
+
+def ids_on(broker: Broker) -> list[str]:
+    """Ids in the order in which they first came; what came again was the same."""
+    topic = TopicPartition(broker.prefix + ALERTS, 0)
+    with closing(KafkaConsumer(bootstrap_servers=broker.bootstrap)) as consumer:
+        count = consumer.end_offsets([topic])[topic]
+    said: dict[str, set[bytes]] = {}
+    for record in broker.records(ALERTS, count):
+        said.setdefault(dict(record.headers)["ce_id"].decode(), set()).add(record.value)
+    assert all(len(values) == 1 for values in said.values())
+    return list(said)
+
+
+def test_killed_between_kafka_and_commit(
+    broker: Broker, database: Database, shop: Shop, sql: Sql, spawn: Spawn, teller: AlertTeller
+) -> None:
+    """The alert is on Kafka and its delivery waits for a lock that the test holds: it is told again under its id."""
+    channel(shop, "test")
+    batch = shop.batch(quantity=10, alerts=Alerts(stock_below=5))
+    swing(shop, batch, 1)
+    Runner(database, [MODEL]).catch_up()
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
+        holder.execute("lock table deliveries in share mode")
+        child = spawn()
+        wait_until(lambda: sql(WAITS), "the process waits after Kafka's answer")
+        child.kill()
+        child.wait()
+    assert (sql(DELIVERED), sql(TOLD)) == ([], [(0,)])
+    assert len(alerts_on(broker, 1)) == 1
+    spawn()
+    wait_until(lambda: sql(TOLD) > [(0,)], "it is told")
+    assert len(alerts_on(broker, 2)) == 2
+    assert ids_on(broker) == [f"{batch}-stock_below-1"]
+    assert len(sql(DELIVERED)) == 1
+
+
+def test_each_crossing_is_told_once_by_its_id_over_kills(
+    broker: Broker, database: Database, shop: Shop, sql: Sql, spawn: Spawn, teller: AlertTeller
+) -> None:
+    """The process is killed at random moments while thresholds are crossed."""
+    chance = random.Random(20_260_502)
+    owed = channel(shop, "test")
+    batch = shop.batch(quantity=10, alerts=Alerts(stock_below=5))
+    runner, rounds, each = Runner(database, [MODEL]), 4, 5
+    for _ in range(rounds):
+        child = spawn()
+        [(before,)] = sql(TOLD)
+        for _ in range(each):
+            swing(shop, batch, 1)
+            runner.catch_up()
+        wait_until(lambda before=before: sql(TOLD) > [(before,)], "it tells")
+        for _ in range(chance.randint(0, each)):
+            swing(shop, batch, 1)
+            runner.catch_up()
+        time.sleep(chance.uniform(0, 0.1))
+        child.kill()
+        child.wait()
+    spawn()
+    [(crossed, last)] = sql("select count(*), max(position) from alerts")
+    wait_until(lambda: sql(TOLD) >= [(last,)], "all are told")
+    assert crossed >= rounds * each
+    expected = [f"{batch}-stock_below-{number}" for number in range(1, crossed + 1)]
+    assert ids_on(broker) == expected
+    assert sorted(sql(DELIVERED)) == sorted((f"alert {id} {owed}", owed) for id in expected)
 
 
 def test_nothing_is_told_before_the_read_model_is_there(ledger: Ledger, teller: AlertTeller) -> None:

@@ -39,14 +39,14 @@ WAITS_FOR_LOG = "select 1 from pg_locks where not granted and locktype = 'adviso
 CHILD = """
 import sys
 from consumers import worker
+from consumers.inputs import BY_NAME
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.store import Store
-run, url, schema, bootstrap, prefix, group, number, most = sys.argv[1:]
+name, url, schema, bootstrap, prefix, group, number, most = sys.argv[1:]
 ledger = Ledger(Store(Database(url, schema)))
 consumer = {"group_id": f"{group}-{number}", "max_poll_records": int(most)}
-run = getattr(worker, run)
-run(ledger, bootstrap, worker.stop_on_signals(), prefix=prefix, group=group, consumer=consumer)
+worker.run(ledger, bootstrap, BY_NAME[name], worker.stop_on_signals(), prefix=prefix, group=group, consumer=consumer)
 ledger.close()
 """
 
@@ -58,8 +58,8 @@ def spawn(broker: Broker, database: Database) -> Iterator[Spawn]:
     """Starts processes that consume the test's topic of issuance, or of orders."""
     children: list[subprocess.Popen[bytes]] = []
 
-    def start(most: int = 1_000, run: str = "run_issuance") -> subprocess.Popen[bytes]:
-        words = [run, database.url, database.schema, broker.bootstrap, broker.prefix, broker.group, str(len(children))]
+    def start(most: int = 1_000, name: str = "issuance") -> subprocess.Popen[bytes]:
+        words = [name, database.url, database.schema, broker.bootstrap, broker.prefix, broker.group, str(len(children))]
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "ignore"}
         children.append(subprocess.Popen([sys.executable, "-c", CHILD, *words, str(most)], env=environment))
         return children[-1]
@@ -116,11 +116,11 @@ def test_an_orders_consumer_killed_between_effects_and_commit(
     broker.send(ORDERS.topic, [*wires, wires[0]._replace(value=b"poison")], partition=0)
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
         holder.execute("lock table dead_letters in share mode")
-        child = spawn(run="run_orders")
+        child = spawn(name="orders")
         wait_until(lambda: sql(WAITS_FOR_TABLE), "the consumer waits after its effects")
         kill(child)
     assert (sql(HELD_AND_USED), sql(OFFSET)) == ([], [(0,)])
-    child = spawn(run="run_orders")
+    child = spawn(name="orders")
     wait_until(lambda: sql(OFFSET) == [(17,)], "all are taken")
     finish(child)
     once = [("coupon.locked", 8, 8), ("coupon.used", 8, 8)]
@@ -142,11 +142,11 @@ def test_killed_while_what_waited_has_its_effect(
     broker.send(ORDERS.topic, wires, partition=0)
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
         holder.execute("lock table waiting_messages in share mode")
-        child = spawn(run="run_orders")
+        child = spawn(name="orders")
         wait_until(lambda: sql(WAITS_FOR_WAITING), "the consumer waits after its effects")
         kill(child)
     assert (sql(HELD_AND_USED), sql(OFFSET)) == ([], [(8,)])
-    child = spawn(run="run_orders")
+    child = spawn(name="orders")
     wait_until(lambda: sql(OFFSET) == [(16,)], "all are taken")
     finish(child)
     once = [("coupon.locked", 8, 8), ("coupon.used", 8, 8)]

@@ -56,7 +56,7 @@ def test_a_retry_that_succeeds_settles_the_letter(ledger: Ledger, shop: Shop, sq
     ]
     for again in (
         lambda: retry(ledger, letter.id, actor="x"),
-        lambda: discard(ledger, letter.id, actor="x", reason="y"),
+        lambda: discard(ledger, letter.id, actor="x", note="y"),
     ):
         with pytest.raises(DeadLetterSettled):
             again()
@@ -101,10 +101,10 @@ def test_a_letter_of_imported_history_is_retried_at_its_own_time(
     assert datetime.fromisoformat(occurred) == long_ago
 
 
-def test_discarding_needs_a_reason_and_has_no_effect(ledger: Ledger, sql: Sql, letter: DeadLetter) -> None:
+def test_discarding_needs_a_note_and_has_no_effect(ledger: Ledger, sql: Sql, letter: DeadLetter) -> None:
     with pytest.raises(InvalidField):
-        discard(ledger, letter.id, actor="key:operator", reason="")
-    settled = discard(ledger, letter.id, actor="key:operator", reason="a test of the shop")
+        discard(ledger, letter.id, actor="key:operator", note="")
+    settled = discard(ledger, letter.id, actor="key:operator", note="a test of the shop")
     assert (settled.settlement, settled.settlement_note) == ("discarded", "a test of the shop")
     with pytest.raises(DeadLetterSettled):
         retry(ledger, letter.id, actor="key:operator")
@@ -115,7 +115,7 @@ def test_unknown_letters_are_not_found(ledger: Ledger) -> None:
     with pytest.raises(DeadLetterNotFound):
         retry(ledger, 7, actor="key:operator")
     with pytest.raises(DeadLetterNotFound):
-        discard(ledger, 7, actor="key:operator", reason="none")
+        discard(ledger, 7, actor="key:operator", note="none")
     with ledger.store.connection() as connection, pytest.raises(DeadLetterNotFound):
         show(connection, 7)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from ledger import use_cases
 from ledger.application import Ledger
 from ledger.coupon import Redemption
 from ledger.database import Database
+from ledger.errors import Unavailable
 from ledger.request import Request
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import install
@@ -126,6 +127,32 @@ def test_the_service_waits_for_its_read_model_and_then_sweeps(
     thread.start()
     try:
         project()
+        wait_until(lambda: sql("select count(*) from event_log where topic = 'coupon.expired'") == [(5,)], "it swept")
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_lost_connection_does_not_cost_an_interval(
+    ledger: Ledger, sql: Sql, project: Callable[[], Any], old_batch: str, long_ago: datetime, monkeypatch: Any
+) -> None:
+    """The database is asked again soon, however seldom it is swept."""
+    issued(ledger, old_batch, 5, long_ago)
+    project()
+    lost = [Unavailable(), Unavailable()]
+    groups = expiry._groups
+
+    def away(ledger: Ledger) -> Iterator[int]:
+        if lost:
+            raise lost.pop()
+        return groups(ledger)
+
+    monkeypatch.setattr(expiry, "_groups", away)
+    stop = threading.Event()
+    thread = threading.Thread(target=expiry.run, args=(ledger, stop, 600.0))
+    thread.start()
+    try:
         wait_until(lambda: sql("select count(*) from event_log where topic = 'coupon.expired'") == [(5,)], "it swept")
     finally:
         stop.set()

@@ -39,6 +39,7 @@ TAKEN = "select coalesce(sum(next_offset), 0)::int from kafka_offsets"
 CHILD = """
 import sys
 from consumers import worker
+from consumers.inputs import ISSUANCE
 from consumers.job_sender import JobSender
 from ledger import issuance_work
 from ledger.application import Ledger
@@ -51,7 +52,7 @@ if what == "sender":
     JobSender(ledger, bootstrap, prefix=prefix).run(stop)
 else:
     consumer = {"group_id": f"{group}-{number}", "max_poll_records": 100}
-    worker.run_issuance(ledger, bootstrap, stop, prefix=prefix, group=group, consumer=consumer)
+    worker.run(ledger, bootstrap, ISSUANCE, stop, prefix=prefix, group=group, consumer=consumer)
 ledger.close()
 """
 
@@ -246,16 +247,44 @@ def test_jobs_take_turns_and_wait_for_consumers_and_pauses(
     jobs = [take(ledger, shop.batch(quantity=4_000), 2_000, key=f"{n}") for n in range(2)]
     waits = take(ledger, paused, 200, key="paused")
     ledger.do(use_cases.pause_batch(shop.request(), paused, reason="lunch"))
-    turns = [sender.step() for _ in range(8)]
-    assert turns.count(True) == 6
+    assert drive(sender) == 6 + 1  # the paused batch is looked at
     assert [found(ledger, job).sent for job in jobs] == [600, 600]
     assert found(ledger, waits).sent == 0
     ledger.do(use_cases.resume_batch(shop.request(), paused))
-    assert drive(sender) == 1
+    wait_until(lambda: drive(sender) == 1, "it is looked at again", seconds=5)
     consume(broker.worker(ledger), 1_400)
     assert drive(sender) == 7
     assert [found(ledger, job).sent for job in jobs] == [1_200, 1_200]
     assert found(ledger, waits).state == "FINISHED"
+
+
+def test_jobs_of_paused_batches_hold_up_nobody(
+    broker: Broker, ledger: Ledger, shop: Shop, sql: Sql, sender: JobSender, small_chunks: None, monkeypatch: Any
+) -> None:
+    """Each is looked at once and then left alone for a while, whoever waits behind it and however long that takes."""
+    paused = [shop.batch() for _ in range(12)]
+    for number, batch in enumerate(paused):
+        take(ledger, batch, 1, key=f"paused-{number}")
+        ledger.do(use_cases.pause_batch(shop.request(), batch, reason="lunch"))
+    look, looks = issuance_work.is_paused, list[issuance_work.Turn]()
+
+    def counted(ledger: Ledger, connection: Any, turn: issuance_work.Turn) -> bool:
+        looks.append(turn)
+        return look(ledger, connection, turn)
+
+    monkeypatch.setattr(issuance_work, "PAUSED_LOOK_SECONDS", 3_600.0)
+    monkeypatch.setattr(issuance_work, "is_paused", counted)
+    first = take(ledger, shop.batch(quantity=1_000), 1_000, key="first")
+    assert drive(sender) == 12 + 5  # ``run`` sleeps only where a step found nothing
+    assert found(ledger, first).sent == 1_000
+    assert len(looks) == 12 + 5
+    second = take(ledger, shop.batch(quantity=1_000), 1_000, key="second")
+    assert drive(sender) == 5
+    assert found(ledger, second).sent == 1_000
+    for job_id in {turn.job_id for turn in looks[:12]}:
+        issuance_jobs.undo(ledger, shop.request(), job_id, reason="over")  # which waits for no look
+    assert drive(sender) == 12
+    assert sql("select count(*) from issuance_jobs where state = 'UNDONE'") == [(12,)]
 
 
 def test_what_an_upload_left_that_was_cut_off_is_swept(ledger: Ledger, shop: Shop, sql: Sql) -> None:

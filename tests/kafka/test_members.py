@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -13,11 +13,12 @@ from consumers import asked
 from consumers.inputs import MEMBERS
 from consumers.messages import Wire
 from consumers.payloads import MemberReferred, MemberRegistered, MemberTierChanged, UserFacts
-from ledger import use_cases
+from ledger import messages, use_cases
 from ledger.application import Ledger
 from ledger.audience import Audience
 from ledger.database import Database
 from ledger.errors import Unavailable
+from ledger.inbox import inbox
 from tests.conftest import Shop
 from tests.kafka.broker import MERCHANT, Broker, consume, message, wait_until
 from tests.kafka.partition import Partition, create_rule
@@ -63,6 +64,17 @@ def test_each_type_issues_by_its_rules(members: Partition, shop: Shop, sql: Sql)
     ]
     origin = sql("select payload->>'actor', payload->>'request_id' from event_log where topic = 'coupon.issued'")
     assert origin[0] == ("consumer:test", f" rule {newcomer} registered a")
+
+
+def test_a_member_of_a_clock_ahead_gets_what_is_sent_from_now_on(
+    members: Partition, ledger: Ledger, shop: Shop
+) -> None:
+    ahead = ledger.store.now() + timedelta(days=365)
+    wire = message(MemberRegistered(merchant_id=MERCHANT, user_id="a"), "registered-a", time=ahead)
+    assert members.take(wire).dead == 0
+    messages.send(ledger, shop.request(), title="All", body="Text", user_ids=None)
+    with ledger.store.connection() as connection:
+        assert inbox(connection, MERCHANT, "a").unread == 1
 
 
 def test_a_message_without_a_rule_is_taken_and_has_no_effect(members: Partition, sql: Sql) -> None:
@@ -228,11 +240,11 @@ def test_killed_between_effects_and_offset_and_everything_delivered_twice(
     broker.send(MEMBERS.topic, [*wires, wires[0]._replace(value=b"poison"), *wires], partition=0)
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
         holder.execute("lock table dead_letters in share mode")
-        child = spawn(run="run_members")
+        child = spawn(name="members")
         wait_until(lambda: sql(WAITS_FOR_TABLE), "the consumer waits after its effects")
         kill(child)
     assert (sql(ISSUED), sql(REFUSED), sql(OFFSET)) == ([], [], [(0,)])
-    child = spawn(run="run_members")
+    child = spawn(name="members")
     wait_until(lambda: sql(OFFSET) == [(121,)], "all are taken")
     finish(child)
     issued = sql(ISSUED)

@@ -143,11 +143,11 @@ def test_killed_between_effects_and_offset(
     broker.send(ORDERS.topic, [*wires, wires[0]._replace(value=b"poison"), *wires], partition=0)
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as holder:
         holder.execute("lock table dead_letters in share mode")
-        child = spawn(run="run_orders")
+        child = spawn(name="orders")
         wait_until(lambda: sql(WAITS_FOR_TABLE), "the consumer waits after its effects")
         kill(child)
     assert (sql(ISSUED), sql(USED), sql(OFFSET)) == ([], [(0,)], [(0,)])
-    child = spawn(run="run_orders")
+    child = spawn(name="orders")
     wait_until(lambda: sql(OFFSET) == [(25,)], "all are taken")
     finish(child)
     assert (len(sql(ISSUED)), sql(USED)) == (6, [(6,)])

@@ -53,6 +53,8 @@ def poisons(batch: str) -> list[tuple[Wire, str]]:
         (with_header(good, "ce_time", b"yesterday"), "invalid_envelope"),
         (with_header(good, "ce_time", b"2026-01-01T00:00:00"), "invalid_envelope"),
         (with_header(good, "ce_specversion", b"0.3"), "invalid_envelope"),
+        (with_header(good, "ce_type", None), "invalid_envelope"),
+        (with_header(good, "ce_type", b""), "invalid_envelope"),
         (with_header(good, "ce_type", b"coupon.issue.requested.v2"), "unknown_type"),
         (with_header(good, "ce_type", b"order.paid.v1"), "unknown_type"),
         (with_header(good, "ce_type", b"name\x00"), "unknown_type"),

@@ -62,14 +62,15 @@ reminder_scanner.run(Store(Database(url, schema, PROJECTOR_ROLE)), bootstrap, st
 # A group of Kafka's own for each process stands for the wait until the broker gives up a killed one; see test_crashes.
 CONSUMER = """
 import sys
-from consumers.worker import run_reminders, stop_on_signals
+from consumers.inputs import REMINDERS
+from consumers.worker import run, stop_on_signals
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.store import Store
 url, schema, bootstrap, prefix, group, number = sys.argv[1:]
 consumer = {"group_id": f"{group}-{number}", "max_poll_records": 20}
-run_reminders(Ledger(Store(Database(url, schema))), bootstrap, stop_on_signals(), prefix=prefix, group=group,
-              consumer=consumer)
+run(Ledger(Store(Database(url, schema))), bootstrap, REMINDERS, stop_on_signals(), prefix=prefix, group=group,
+    consumer=consumer)
 """
 
 Spawn = Callable[[str], subprocess.Popen[bytes]]

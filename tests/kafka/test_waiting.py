@@ -49,9 +49,9 @@ STEPS = {
     ("UNUSED", "refunded"): "not_used",
     ("LOCKED", "created"): "LOCKED",
     ("LOCKED", "paid"): "USED",
-    ("LOCKED", "cancelled"): "UNUSED",
-    ("LOCKED", "closed"): "UNUSED",
-    ("LOCKED", "payment_timeout"): "UNUSED",
+    ("LOCKED", "cancelled"): "LET GO",
+    ("LOCKED", "closed"): "LET GO",
+    ("LOCKED", "payment_timeout"): "LET GO",
     ("LOCKED", "refunded"): "not_used",
     ("USED", "created"): "coupon_used",
     ("USED", "paid"): "USED",
@@ -59,8 +59,15 @@ STEPS = {
     ("USED", "closed"): "coupon_used",
     ("USED", "payment_timeout"): "coupon_used",
     ("USED", "refunded"): "UNUSED",
+    ("LET GO", "created"): "LOCKED",
+    ("LET GO", "paid"): "not_locked",
+    ("LET GO", "cancelled"): "LET GO",
+    ("LET GO", "closed"): "LET GO",
+    ("LET GO", "payment_timeout"): "LET GO",
+    ("LET GO", "refunded"): "not_used",
 }
-"""State of the order's coupon and type of message, to its next state or the refusal."""
+"""State of the order's coupon and type of message, to its next state or the refusal. LET GO is UNUSED, after this very
+order held it and did not use it."""
 KINDS = list(dict.fromkeys(kind for _, kind in STEPS))
 CURABLE = {"not_locked", "not_used"}
 
@@ -135,7 +142,8 @@ class Foretold:
         return None
 
 
-PAIRS = [(*start, *pair) for start in ((), ("created",), ("created", "paid")) for pair in product(KINDS, repeat=2)]
+STARTS = ((), ("created",), ("created", "paid"), ("created", "cancelled"))
+PAIRS = [(*start, *pair) for start in STARTS for pair in product(KINDS, repeat=2)]
 TRIPLES = list(product(KINDS, repeat=3))
 
 
@@ -144,7 +152,7 @@ TRIPLES = list(product(KINDS, repeat=3))
 def test_messages_in_every_order_and_each_twice(
     ledger: Ledger, shop: Shop, sql: Sql, polls: str, stories: list[tuple[str, ...]]
 ) -> None:
-    """Every pair of types from a coupon that is unused, locked and used, and all triples; in one poll or in many."""
+    """Every pair of types, from a coupon unused, locked, used and let go, and all triples; in one poll or in many."""
     batch = shop.batch(quantity=1_000, per_user_limit=None)
     issued = ledger.do(use_cases.issue(shop.request(), batch, ["user-1"] * len(stories))).answer["coupons"]
     coupons = [coupon["coupon_id"] for coupon in issued]
@@ -166,7 +174,7 @@ def test_messages_in_every_order_and_each_twice(
         dead = sql("select reason from dead_letters where key = %s order by reason", key)
         expected = Foretold(story)
         found = ledger.store.load([f"coupon-{coupon}"])
-        assert state_of(found.streams[f"coupon-{coupon}"], now) == expected.state, story
+        assert state_of(found.streams[f"coupon-{coupon}"], now) == expected.state.replace("LET GO", "UNUSED"), story
         assert [reason for (reason,) in waits] == sorted(expected.reasons * 2), story
         assert [reason for (reason,) in dead] == sorted(expected.dead * 2), story
 
@@ -174,6 +182,31 @@ def test_messages_in_every_order_and_each_twice(
 def state_of(events: Any, now: datetime) -> str:
     coupon: Coupon = fold(Coupon(events[0].originator_id), events)
     return coupon.state_at(now)
+
+
+@pytest.mark.parametrize("swept", [False, True])
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_the_end_of_an_order_whose_lock_is_over(
+    ledger: Ledger, shop: Shop, sql: Sql, long_ago: datetime, swept: bool, taken_over: bool
+) -> None:
+    """An unpaid order's normal end: its coupon is free by the clock, or another's, whether or not that is written."""
+    batch = shop.batch(valid_from=long_ago, valid_until=long_ago + timedelta(days=9_999), valid_for_seconds=None)
+    issue = use_cases.issue(shop.request(at=long_ago), batch, ["user-1"])
+    (coupon,) = (each["coupon_id"] for each in ledger.do(issue).answer["coupons"])
+    named = {"coupon_ids": [coupon]}
+    ledger.do(use_cases.lock(shop.request(at=long_ago), "o-1", user_id="user-1", ttl_seconds=1, **named))
+    if swept:
+        over = shop.request(at=long_ago + timedelta(seconds=1))
+        ledger.do(use_cases.unlock(over, "o-1", reason="lock_ended", **named))
+    if taken_over:
+        ledger.do(use_cases.lock(shop.request(), "o-2", user_id="user-1", **named))
+    before = ledger.store.head()
+    orders = Partition(ledger, ORDERS)
+    ends = ("payment_timeout", "cancelled", "closed")
+    taken = orders.take(*(told(kind, "o-1", coupon) for kind in ends), *(told(kind, "o-9", coupon) for kind in ends))
+    assert (taken.effects, taken.early, taken.dead) == (3, 3, 0)
+    assert ledger.store.head() == before
+    assert {reason for reason, _ in sql(WAITING)} == {"lock_mismatch" if taken_over else "not_locked"}
 
 
 def test_an_order_before_its_coupon(ledger: Ledger, shop: Shop, sql: Sql) -> None:

@@ -94,12 +94,17 @@ def test_who_joined_later_does_not_get_what_was_sent_before(shop: Shop, connecti
     assert titles(connection, "new", joined_at=now) == []
     broadcast(shop, "after")
     assert titles(connection, "new") == ["after"]  # it was remembered
-    assert titles(connection, "new", joined_at=now - timedelta(days=1)) == ["after"]  # and is not changed
-    assert unread(connection, "new") == 1
-    messages.joined(connection, MERCHANT, [("told", now), ("told", now + timedelta(hours=1)), ("old", EARLY)])
-    assert titles(connection, "told") == ["after"]
-    assert titles(connection, "old") == titles(connection, "unknown") == ["after", "before"]
-    assert mark_read(connection, MERCHANT, "told") == 1
+    assert titles(connection, "new", joined_at=now + timedelta(seconds=1)) == ["after"]  # a later one changes nothing
+    assert titles(connection, "new", joined_at=EARLY) == ["after", "before"]  # an earlier one is the better one
+    assert unread(connection, "new") == 2
+    ahead = now + timedelta(hours=1)
+    messages.joined(connection, MERCHANT, [("told", now), ("told", ahead), ("old", EARLY), ("soon", ahead)])
+    broadcast(shop, "last")
+    assert titles(connection, "soon") == ["last"]
+    assert titles(connection, "new") == ["last", "after", "before"]
+    assert titles(connection, "told") == ["last", "after"]
+    assert titles(connection, "old") == titles(connection, "unknown") == ["last", "after", "before"]
+    assert mark_read(connection, MERCHANT, "told") == 2
     assert [message.title for message in inbox(connection, "merchant-2", "new").messages] == []
 
 

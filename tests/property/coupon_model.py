@@ -39,6 +39,8 @@ class CouponModel:
     lock_ends: datetime | None = None
     ended_for: str | None = None
     """Whose hold was the last thing to happen to it, where its end was written down."""
+    held_by: frozenset[str] = frozenset()
+    """Orders that ever held it, and did not use it since."""
     used_by: str | None = None
     discount: int = 0
     lines: Counter[str] = field(default_factory=Counter)
@@ -91,6 +93,7 @@ class CouponModel:
             return
         refuse_unless(self.state(now), "UNUSED")
         self.order, self.holder = order, user_id
+        self.held_by |= {order}
         self.lock_began, self.lock_ends = now, now + (ttl or LOCK_TTL)
         self.ended_for = None
 
@@ -112,6 +115,7 @@ class CouponModel:
             raise Refused("not_applicable")
         self.order = self.lock_ends = self.ended_for = None
         self.returned -= {order}
+        self.held_by -= {order}
         self.known |= {(order, line) for line, part in lines_of(discount).items() if part}
         if self.batch.offer.voucher and discount < self.left:
             self.left -= discount
@@ -132,6 +136,12 @@ class CouponModel:
             raise Refused("lock_mismatch")
 
     def unlock(self, now: datetime, order: str) -> None:
+        state = self.state(now)
+        if order in self.held_by and (state, self.order) != ("LOCKED", order) and state != "VOIDED":
+            return
+        refuse_unless(state, "PENDING", "UNUSED", "LOCKED", "EXPIRED")
+        if state != "LOCKED":
+            raise Refused("not_locked")
         self.check_held(now, order)
         self.order = self.lock_ends = self.ended_for = None
 

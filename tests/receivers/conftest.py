@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 
@@ -26,8 +24,7 @@ from consumers.sending import Sender
 from ledger import channels, deliveries
 from ledger.deliveries import Claimed, Delivery
 from tests.conftest import Shop
-
-HOST = "hooks.example"
+from tests.receivers.receiver import HOST, Receiver, receiving
 
 
 @pytest.fixture(scope="session")
@@ -44,61 +41,11 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-@dataclass
-class Receiver:
-    """An HTTPS server that answers as a test tells it, and remembers what came."""
-
-    port: int = 0
-    answer: Callable[[BaseHTTPRequestHandler, str], int] = lambda request, path: 200
-    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    """Path, headers and body of each request."""
-
-    def url(self, path: str = "/", host: str = HOST) -> str:
-        return f"https://{host}:{self.port}{path}"
-
-    def ids(self) -> list[str]:
-        """Of the webhooks that came."""
-        return [headers["webhook-id"] for _, headers, _ in self.got]
-
-
 @pytest.fixture
 def receiver(authority: trustme.CA) -> Iterator[Receiver]:
-    """A server whose certificate is for ``HOST`` and localhost."""
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.got.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            status = receiver.answer(self, self.path)
-            if status:
-                self.send_response(status)
-                self.send_header("Location", receiver.url("/elsewhere"))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def do_GET(self) -> None:
-            receiver.got.append((self.path, {}, b"GET"))
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(HOST, "localhost").configure_cert(context)
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            pass  # a client that hangs up is part of the tests
-
-    server = Server(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    receiver.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield receiver
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """A server that this authority vouches for."""
+    with receiving(authority) as receiver:
+        yield receiver
 
 
 @dataclass

@@ -21,7 +21,8 @@ from consumers.sending import webhook_id
 from ledger import use_cases
 from ledger.database import Database
 from tests.conftest import Shop
-from tests.receivers.conftest import Desk, Receiver
+from tests.receivers.conftest import Desk
+from tests.receivers.receiver import Receiver
 
 Start = Callable[[], subprocess.Popen[bytes]]
 

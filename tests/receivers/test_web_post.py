@@ -16,7 +16,8 @@ import pytest
 
 from consumers import web_post
 from consumers.web_post import Unreachable, is_public, post
-from tests.receivers.conftest import HOST, Receiver, to_loopback
+from tests.receivers.conftest import to_loopback
+from tests.receivers.receiver import HOST, Receiver
 
 PRIVATE = [
     "0.0.0.0",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.issuance_jobs import FILE_BODY
 from consumers.job_sender import payload_of
 from consumers.messages import decode, encode
 from ledger import issuance_files
@@ -84,6 +85,15 @@ def test_what_comes_with_a_user_is_the_same_in_both() -> None:
         ("ndjson", b'{"user_id": "a", "facts": {"tags": "x"}}', "a", "facts.tags is a list"),
         ("ndjson", b'{"user_id": "a", "facts": {"points": "1"}}', "a", "facts.points is a whole number"),
         ("ndjson", b'{"user_id": "a", "facts": {"tier": 1}}', "a", "facts.tier is a text"),
+        ("ndjson", b'{"user_id": "a", "user_id": "b"}', "b", "a name stands twice in one object"),
+        ("ndjson", b'{"user_id": "a", "user\\u005fid": "b"}', "b", "a name stands twice in one object"),
+        ("ndjson", b'{"user_id": "a:b", "facts": {"tier": "x", "tier": "x"}}', "a:b", "a name stands twice"),
+        (
+            "ndjson",
+            b'{"channel":%b%b,"channel":"x","user_id":"a"}' % (b"[" * 1_000, b"]" * 1_000),
+            "a",
+            "a name stands",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_row_is_its_own_failure(format: FileFormat, line: bytes, said: str, detail: str) -> None:
@@ -99,8 +109,8 @@ def test_what_is_wrong_with_a_row_is_its_own_failure(format: FileFormat, line: b
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (b"", 1),
         (b"user\na\n", 1),
+        (b"\n\nuser\na\n", 3),
         (b"user_id,user_id\na,b\n", 1),
         (b"user_id,name\na,b\n", 1),
         (b"user_id\na\nb\xff\n", 3),
@@ -116,6 +126,39 @@ def test_a_file_that_cannot_be_trusted_is_refused_and_the_line_named(data: bytes
         rows(data)
     assert refusal.value.facts["line"] == line
     assert f"line {line} " in refusal.value.detail
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\n\r\n", b"user_id\n", b"\nuser_id\n\n"])
+def test_a_file_may_have_no_rows(data: bytes) -> None:
+    """Whoever takes it refuses it, of either format, in one sentence."""
+    assert rows(data) == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "hint"),
+    [
+        (b"user_id;channel", "; commas cut its cells, not semicolons"),
+        (b"channel\tuser_id", "; commas cut its cells, not tabs"),
+        (b"user;channel", "each once"),
+        (b"user_id,a;b", "each once"),
+    ],
+)
+def test_a_heading_that_is_cut_otherwise_is_told_of_the_comma(heading: bytes, hint: str) -> None:
+    with pytest.raises(UnreadableFile) as refusal:
+        rows(heading + b"\na;b\n")
+    assert refusal.value.detail.endswith(hint)
+
+
+def test_csv_facts_name_each_fact_once() -> None:
+    table = b'user_id,facts\na,"{""tier"":""x"",""tier"":""y""}"\nb,"{""tier"":""x:y""}"\n'
+    bad, fine = rows(table)
+    assert bad == BadRow(1, "a", "invalid_field", "a name stands twice in one object")
+    assert fine == Row(2, "b", {"facts": {"tier": "x:y"}})
+
+
+def test_colons_in_texts_are_no_names() -> None:
+    line = b'{"user_id": "a:b\\":", "channel": ":", "facts": {"tags": ["x:", ":"]}}'
+    assert rows(line, "ndjson") == [Row(1, 'a:b":', {"channel": ":", "facts": {"tags": ["x:", ":"]}})]
 
 
 ANY_TEXT = st.one_of(st.text(max_size=140), st.sampled_from([" a", "a ", "\x7f", "\u2028", "x" * 129, ""]))
@@ -169,9 +212,17 @@ def test_a_file_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     for data, gzipped in ((large, False), (gzip.compress(large), True)):
         with pytest.raises(UnreadableFile, match="at most 10000 bytes"):
             rows(data, gzipped=gzipped)
+
+
+@pytest.mark.parametrize("format", ["csv", "ndjson"])
+def test_a_file_has_so_many_rows(format: FileFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert issuance_files.ROW_LIMIT == 10_000_000
+    assert "at most 10,000,000 rows" in str(FILE_BODY["description"])
     monkeypatch.setattr(issuance_files, "ROW_LIMIT", 3)
+    data = {"csv": b"user_id\na\n\n ,x\nc\n", "ndjson": b'"a"\n\n{\n"c"\n'}[format]
+    assert [row.number for row in rows(data, format)] == [1, 2, 3]
     with pytest.raises(UnreadableFile, match="at most 3 rows"):
-        rows(small)
+        rows(data + {"csv": b"d\n", "ndjson": b'"d"\n'}[format], format)
 
 
 def test_memory_does_not_grow_with_the_file() -> None:
