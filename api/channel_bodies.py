@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from api.answers import Time
 from api.wire import Body, Id, Name, PageQuery, Parameters, obeying
-from ledger.channels import Kind, check_plan
-from ledger.targets import ADDRESS_LIMIT, URL_LIMIT, check_address
+from ledger.telling.channels import Kind, check_plan
+from ledger.telling.targets import ADDRESS_LIMIT, URL_LIMIT, check_address
 
 RETRY_LIMIT = 1_000
 

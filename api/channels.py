@@ -14,10 +14,10 @@ from api import contract, cursors, problems
 from api.access import caller, operation_name
 from api.exchange import answer, answer_receipt, command, ledger
 from api.wire import Empty, NoQuery, UserPath
-from ledger import channels as known
-from ledger import deliveries
 from ledger.aggregate import text_of
 from ledger.request import Request
+from ledger.telling import channels as known
+from ledger.telling import deliveries
 from ledger.work import Receipt
 
 channels = APIBlueprint(

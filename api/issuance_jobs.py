@@ -22,12 +22,13 @@ from api.job_answers import IssuanceJob, IssuanceJobs, JobStep, shown
 from api.json_body import present
 from api.problems import BadRequest, UnsupportedMediaType
 from api.wire import PAGE_DEFAULT, BatchPath, Cursor, Id, Limit, NoQuery, Parameters, ReasonBody
-from ledger import errors, issuance_jobs
+from ledger import errors
 from ledger.errors import ServiceError
-from ledger.issuance_files import ROW_LIMIT, FileFormat
-from ledger.issuance_jobs import Failure
-from ledger.issuance_uploads import take_file
-from ledger.job import JobNotFound, UnreadableFile
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance.files import ROW_LIMIT, FileFormat
+from ledger.issuance.job import JobNotFound, UnreadableFile
+from ledger.issuance.jobs import Failure
+from ledger.issuance.uploads import take_file
 from ledger.request import Request
 from ledger.store import Store
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from api.answers import Time
 from ledger.aggregate import text_of
-from ledger.issuance_jobs import JobProgress
+from ledger.issuance.jobs import JobProgress
 
 JobState = Literal["RUNNING", "FINISHED", "UNDOING", "UNDONE"]
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.answers import Time
 from api.wire import Body, Id, Moment, Name, PageQuery, Parameters
-from ledger.messages import BODY_LIMIT, NAMED_LIMIT
+from ledger.telling.messages import BODY_LIMIT, NAMED_LIMIT
 
 READ_LIMIT = 200
 """Messages that one call may mark as read by id."""

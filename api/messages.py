@@ -15,9 +15,9 @@ from api.access import caller, operation_name
 from api.exchange import answer, answer_receipt, command, ledger
 from api.wire import Empty, PageQuery, UserPath
 from ledger import errors
-from ledger import messages as known
 from ledger.aggregate import text_of
-from ledger.inbox import Message, inbox, mark_read
+from ledger.telling import messages as known
+from ledger.telling.inbox import Message, inbox, mark_read
 
 messages = APIBlueprint(
     "messages",

@@ -18,10 +18,10 @@ from consumers.outlet import Outlet
 from consumers.payloads import CouponAlert
 from consumers.topics import ALERTS
 from ledger.batch import Batch
-from ledger.channels import Channel, wanting
-from ledger.deliveries import Delivery, enqueue
 from ledger.events import Event
 from ledger.store import Store
+from ledger.telling.channels import Channel, wanting
+from ledger.telling.deliveries import Delivery, enqueue
 from ledger.work import fold
 
 NAME = "alerts"

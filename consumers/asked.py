@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from ledger import issuance_rows, messages, rule_refusals, use_cases
+from ledger import rule_refusals, use_cases
 from ledger.application import Ledger
 from ledger.errors import Refusal
-from ledger.reminding import Due, tell
+from ledger.issuance import rows as issuance_rows
 from ledger.request import Request
 from ledger.rules import Award, Occasion, Rules
+from ledger.telling import messages
+from ledger.telling.reminding import Due, tell
 from ledger.work import Receipt, Work, fold
 
 log = logging.getLogger(__name__)

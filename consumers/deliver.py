@@ -22,10 +22,10 @@ import psycopg
 from consumers import webhooks
 from consumers.follower import Follower
 from consumers.sending import Outcome, Sender
-from ledger import channels, deliveries, messages
-from ledger.deliveries import BACKOFF_SECONDS, LEASE_SECONDS, Claimed
 from ledger.errors import ServiceError
 from ledger.store import Store
+from ledger.telling import channels, deliveries, messages
+from ledger.telling.deliveries import BACKOFF_SECONDS, LEASE_SECONDS, Claimed
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from consumers import topics
 from consumers.messages import Wire, encode
 from consumers.outlet import Outlet
 from consumers.payloads import IssueRequested, UserFacts
-from ledger import issuance_work
 from ledger.application import Ledger
 from ledger.errors import ServiceError
-from ledger.issuance_chunks import accepted_rows, sweep
-from ledger.issuance_work import Turn
+from ledger.issuance import work as issuance_work
+from ledger.issuance.chunks import accepted_rows, sweep
+from ledger.issuance.work import Turn
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from consumers.patience import keep_doing
 from consumers.payloads import ReminderDue
 from consumers.topics import REMINDERS
 from ledger.errors import ServiceError
-from ledger.reminding import NEWS_DAYS, Due, ReminderType
 from ledger.store import Store
+from ledger.telling.reminding import NEWS_DAYS, Due, ReminderType
 
 SOURCE = "/coupon-ledger/reminders"
 GROUP_LIMIT = 500

@@ -5,8 +5,8 @@ from __future__ import annotations
 from consumers.asked import Asked
 from consumers.messages import Message
 from consumers.payloads import ReminderDue
-from ledger.reminding import Due
 from ledger.request import Request
+from ledger.telling.reminding import Due
 from ledger.use_cases import check_id
 
 KINDS = (ReminderDue,)

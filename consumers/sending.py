@@ -17,9 +17,9 @@ from consumers import web_post
 from consumers.mail import MailServer, email
 from consumers.web_post import Unreachable
 from ledger.aggregate import text_of
-from ledger.channels import contact_of
-from ledger.deliveries import Claimed
 from ledger.store import Store
+from ledger.telling.channels import contact_of
+from ledger.telling.deliveries import Claimed
 
 USER_AGENT = "coupon-ledger"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 
-from ledger.channels import Channel, webhooks
-from ledger.deliveries import Delivery, enqueue
 from ledger.events import Recorded
 from ledger.published import published
+from ledger.telling.channels import Channel, webhooks
+from ledger.telling.deliveries import Delivery, enqueue
 
 NAME = "webhooks"
 """Of the follower."""

@@ -10,8 +10,8 @@ import click
 from coupon_ledger.commands.output import json_option, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
-from ledger import channels as known_channels
-from ledger import deliveries
+from ledger.telling import channels as known_channels
+from ledger.telling import deliveries
 
 
 @dataclass(frozen=True, slots=True)

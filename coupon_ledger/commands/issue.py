@@ -32,11 +32,11 @@ from consumers.worker import calm_the_collector, stop_on_signals
 from coupon_ledger.commands.output import json_option, log_to_stderr, show_record, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
-from ledger import issuance_jobs
 from ledger.application import Ledger
-from ledger.issuance_files import FileFormat
-from ledger.issuance_jobs import Failure, JobProgress
-from ledger.issuance_uploads import take_file
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance.files import FileFormat
+from ledger.issuance.jobs import Failure, JobProgress
+from ledger.issuance.uploads import take_file
 from ledger.request import Request
 
 FORMATS: dict[str, FileFormat] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ledger.commit import Unit
-from ledger.job import Job, job_id_of
+from ledger.issuance.job import Job, job_id_of
 from ledger.request import Request
 from ledger.use_cases.checks import check_reason, unit_of
 from ledger.work import Loaded, Receipt, Work, fold

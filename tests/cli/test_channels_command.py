@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from ledger import channels, deliveries
-from ledger.deliveries import Delivery
+from ledger.telling import channels, deliveries
+from ledger.telling.deliveries import Delivery
 
 
 @pytest.fixture

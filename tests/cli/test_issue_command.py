@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from api.job_answers import shown
-from ledger import issuance_jobs
+from ledger.issuance import jobs as issuance_jobs
 from tests.http.jobs import USERS, settle, step
 
 

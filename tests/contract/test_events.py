@@ -18,7 +18,7 @@ from ledger.codes import Codes
 from ledger.coupon import Coupon
 from ledger.database import Database
 from ledger.events import EVENTS, Event
-from ledger.job import Job
+from ledger.issuance.job import Job
 from ledger.mapper import EventMapper
 from ledger.rules import Rules
 from ledger.template import Template

@@ -29,11 +29,12 @@ from schemathesis.specs.openapi.checks import (
 from api import keys
 from api.access import ALLOWED, UPLOADING
 from api.app import create_app
-from ledger import channels, code_jobs, deliveries, messages, till, use_cases
+from ledger import code_jobs, till, use_cases
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
-from ledger.issuance_uploads import take_file
+from ledger.issuance.uploads import take_file
 from ledger.rules import RulePlan
+from ledger.telling import channels, deliveries, messages
 from projections.runner import Runner
 from tests.unit.specs import TERMS
 

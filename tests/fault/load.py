@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from consumers.messages import Wire
-from ledger import channels, use_cases
+from ledger import use_cases
 from ledger.alerts import Alerts
 from ledger.application import Ledger
 from ledger.batch import BatchPlan
 from ledger.benefit import Benefit
 from ledger.errors import ServiceError
-from ledger.issuance_uploads import take_file
+from ledger.issuance.uploads import take_file
 from ledger.reminders import Reminders
 from ledger.request import Request
 from ledger.rules import RulePlan
+from ledger.telling import channels
 from ledger.terms import Terms
 from ledger.use_cases import issuing
 from tests.fault.hook import Hook

@@ -16,13 +16,14 @@ from werkzeug.test import TestResponse
 
 from api import keys
 from api.app import create_app
-from ledger import channels, code_jobs, deliveries, messages, till, use_cases
+from ledger import code_jobs, till, use_cases
 from ledger.application import Ledger
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
 from ledger.database import Database
-from ledger.issuance_uploads import take_file
+from ledger.issuance.uploads import take_file
 from ledger.rules import RulePlan
+from ledger.telling import channels, deliveries, messages
 from projections.runner import Runner
 from tests.http.jobs import step
 from tests.unit.specs import TERMS

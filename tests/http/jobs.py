@@ -9,11 +9,11 @@ from consumers.asked import perform
 from consumers.issuance import asked
 from consumers.job_sender import message_of
 from consumers.messages import decode
-from ledger import issuance_work
 from ledger.application import Connection, Ledger
 from ledger.errors import Refusal
-from ledger.issuance_chunks import accepted_rows
-from ledger.issuance_work import Turn
+from ledger.issuance import work as issuance_work
+from ledger.issuance.chunks import accepted_rows
+from ledger.issuance.work import Turn
 from ledger.request import Request
 from ledger.work import Receipt
 

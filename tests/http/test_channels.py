@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger import channels
+from ledger.telling import channels
 
 PLAN = {"name": "Till", "kind": "webhook", "target": "https://hooks.example/", "wants": ["coupon.used", "alert"]}
 

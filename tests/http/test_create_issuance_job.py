@@ -8,7 +8,8 @@ import io
 
 import pytest
 
-from ledger import issuance_uploads, use_cases
+from ledger import use_cases
+from ledger.issuance import uploads as issuance_uploads
 from tests.http.jobs import USERS, settle, started, upload
 
 CHUNKS = "select count(*) as chunks from issuance_chunks"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from ledger import issuance_jobs, use_cases
+from ledger import use_cases
+from ledger.issuance import jobs as issuance_jobs
 from tests.http.jobs import settle, started, upload
 
 HEADING = ["row", "user_id", "code", "detail", "coupon_id"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger import messages
+from ledger.telling import messages
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ledger import issuance_work, use_cases
+from ledger import use_cases
+from ledger.issuance import work as issuance_work
 from tests.http.jobs import USERS, settle, started, step, upload
 
 VOIDED = "select payload->>'reason' as reason, payload->>'actor' as actor from event_log where topic = 'coupon.voided'"

@@ -21,11 +21,12 @@ from consumers.inputs import ISSUANCE
 from consumers.messages import decode
 from consumers.payloads import CouponAlert
 from consumers.topics import ALERTS
-from ledger import channels, use_cases
+from ledger import use_cases
 from ledger.alerts import Alerts
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.store import Store
+from ledger.telling import channels
 from projections.catalogue import PROJECTIONS
 from projections.rebuild import rebuild
 from projections.runner import Runner

@@ -18,11 +18,14 @@ from kafka.errors import KafkaError
 
 from consumers.inputs import ISSUANCE
 from consumers.job_sender import JobSender
-from ledger import issuance_jobs, issuance_uploads, issuance_work, use_cases
+from ledger import use_cases
 from ledger.application import Ledger
 from ledger.database import Database
-from ledger.issuance_jobs import JobProgress
-from ledger.issuance_uploads import take_file
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance import uploads as issuance_uploads
+from ledger.issuance import work as issuance_work
+from ledger.issuance.jobs import JobProgress
+from ledger.issuance.uploads import take_file
 from ledger.request import Request
 from tests.conftest import Shop
 from tests.kafka.broker import Broker, consume, running, wait_until
@@ -41,7 +44,7 @@ import sys
 from consumers import worker
 from consumers.inputs import ISSUANCE
 from consumers.job_sender import JobSender
-from ledger import issuance_work
+from ledger.issuance import work as issuance_work
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.store import Store
@@ -288,7 +291,7 @@ def test_jobs_of_paused_batches_hold_up_nobody(
 
 
 def test_what_an_upload_left_that_was_cut_off_is_swept(ledger: Ledger, shop: Shop, sql: Sql) -> None:
-    from ledger.issuance_chunks import store_chunk, sweep
+    from ledger.issuance.chunks import store_chunk, sweep
 
     take(ledger, shop.batch(), 3)
     with ledger.store.connection() as connection:

@@ -13,12 +13,13 @@ from consumers import asked
 from consumers.inputs import MEMBERS
 from consumers.messages import Wire
 from consumers.payloads import MemberReferred, MemberRegistered, MemberTierChanged, UserFacts
-from ledger import messages, use_cases
+from ledger import use_cases
 from ledger.application import Ledger
 from ledger.audience import Audience
 from ledger.database import Database
 from ledger.errors import Unavailable
-from ledger.inbox import inbox
+from ledger.telling import messages
+from ledger.telling.inbox import inbox
 from tests.conftest import Shop
 from tests.kafka.broker import MERCHANT, Broker, consume, message, wait_until
 from tests.kafka.partition import Partition, create_rule

@@ -19,13 +19,14 @@ import pytest
 from consumers.inputs import REMINDERS
 from consumers.messages import Wire
 from consumers.reminder_scanner import Scanner
-from ledger import channels, use_cases
+from ledger import use_cases
 from ledger.application import Ledger
 from ledger.benefit import Benefit
 from ledger.coupon import Redemption
 from ledger.database import PROJECTOR_ROLE, Database
 from ledger.reminders import Reminders
 from ledger.store import Store
+from ledger.telling import channels
 from ledger.terms import Terms
 from projections.catalogue import PROJECTIONS
 from projections.rebuild import rebuild

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ledger import deliveries
 from ledger.database import Database
 from ledger.store import Store
+from ledger.telling import deliveries
 
 CHANNELS = 50
 

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ledger import inbox as inbox_module
-from ledger import messages
 from ledger.database import Database
-from ledger.inbox import inbox, mark_read
 from ledger.store import Store
+from ledger.telling import inbox as inbox_module
+from ledger.telling import messages
+from ledger.telling.inbox import inbox, mark_read
 from tests.conftest import MERCHANT, Shop
 
 Connection = psycopg.Connection[Any]

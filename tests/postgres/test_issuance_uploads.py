@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 from ledger.application import Ledger
-from ledger.issuance_uploads import take_file
+from ledger.issuance.uploads import take_file
 from ledger.request import Request
 from tests.conftest import Shop
 

@@ -8,10 +8,11 @@ import pytest
 
 from consumers import webhooks
 from consumers.follower import Follower
-from ledger import channels, use_cases
+from ledger import use_cases
 from ledger.application import Ledger
 from ledger.errors import IdempotencyKeyReused, InvalidField
 from ledger.request import Request
+from ledger.telling import channels
 from tests.conftest import MERCHANT, Shop
 
 

@@ -21,8 +21,8 @@ from aiosmtpd.controller import Controller
 
 from consumers.deliver import Deliverer
 from consumers.sending import Sender
-from ledger import channels, deliveries
-from ledger.deliveries import Claimed, Delivery
+from ledger.telling import channels, deliveries
+from ledger.telling.deliveries import Claimed, Delivery
 from tests.conftest import Shop
 from tests.receivers.receiver import HOST, Receiver, receiving
 

@@ -15,8 +15,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from consumers import deliver, web_post
 from consumers.deliver import CHANNEL_THREADS, Deliverer
 from consumers.sending import Outcome, signed, webhook_id
-from ledger import channels, deliveries
-from ledger.deliveries import BACKOFF_SECONDS, Delivery
+from ledger.telling import channels, deliveries
+from ledger.telling.deliveries import BACKOFF_SECONDS, Delivery
 from tests.conftest import Shop
 from tests.receivers.conftest import Desk
 from tests.receivers.receiver import Receiver

@@ -10,7 +10,7 @@ import pytest
 
 from consumers.mail import MailServer, email
 from consumers.sending import Sender
-from ledger import channels
+from ledger.telling import channels
 from tests.receivers.conftest import Desk, Mailbox
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from api.issuance_jobs import FILE_BODY
 from consumers.job_sender import payload_of
 from consumers.messages import decode, encode
-from ledger import issuance_files
-from ledger.issuance_files import BadRow, FileFormat, Row, read_rows
-from ledger.job import UnreadableFile
+from ledger.issuance import files as issuance_files
+from ledger.issuance.files import BadRow, FileFormat, Row, read_rows
+from ledger.issuance.job import UnreadableFile
 from tests.unit.specs import T0
 
 

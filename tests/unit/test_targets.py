@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.errors import InvalidField
-from ledger.targets import check_address, check_url
+from ledger.telling.targets import check_address, check_url
 
 GOOD = [
     "https://hooks.example",

@@ -14,15 +14,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import psycopg
 from psycopg.rows import kwargs_row, tuple_row
 
-from ledger import deliveries
 from ledger.aggregate import derived_id
 from ledger.application import Ledger
 from ledger.beside import once
-from ledger.deliveries import Delivery, DeliveryNotFound, enqueue
 from ledger.errors import InvalidField, NotFound, Refusal
 from ledger.events import EVENTS
 from ledger.request import Request
-from ledger.targets import check_address, check_url
+from ledger.telling import deliveries
+from ledger.telling.deliveries import Delivery, DeliveryNotFound, enqueue
+from ledger.telling.targets import check_address, check_url
 from ledger.work import Receipt
 
 Kind = Literal["webhook", "email"]

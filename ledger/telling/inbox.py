@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from ledger.messages import joined
+from ledger.telling.messages import joined
 
 Connection = psycopg.Connection[Any]
 

@@ -20,7 +20,7 @@ import orjson
 
 from ledger.audience import Facts
 from ledger.errors import InvalidField, InvalidInput
-from ledger.job import UnreadableFile
+from ledger.issuance.job import UnreadableFile
 from ledger.use_cases.checks import check_id
 
 FileFormat = Literal["csv", "ndjson"]

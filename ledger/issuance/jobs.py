@@ -15,10 +15,11 @@ from typing import NamedTuple
 import orjson
 from psycopg.rows import class_row, tuple_row
 
-from ledger import issuance_chunks, use_cases
+from ledger import use_cases
 from ledger.application import Connection, Ledger
 from ledger.errors import Refusal
-from ledger.job import JobNotFound
+from ledger.issuance import chunks as issuance_chunks
+from ledger.issuance.job import JobNotFound
 from ledger.request import Request
 from ledger.store import Store
 from ledger.work import Receipt

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ledger import issuance_jobs
 from ledger.application import Connection, Ledger
 from ledger.errors import Refusal
-from ledger.issuance_jobs import HeldJob, RowKey
-from ledger.job import SOURCE, JobIsUndone
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance.job import SOURCE, JobIsUndone
+from ledger.issuance.jobs import HeldJob, RowKey
 from ledger.work import Receipt, Work
 
 

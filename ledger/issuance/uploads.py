@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from ledger import issuance_jobs, use_cases
+from ledger import use_cases
 from ledger.application import Connection, Ledger
 from ledger.batch import Batch
 from ledger.errors import BatchNotFound, BatchNotOpen, Refusal, ServiceError, Unavailable
-from ledger.issuance_chunks import CHUNK_ROWS, Kind, delete_chunks, store_chunk, stored_rows
-from ledger.issuance_files import BadRow, FileFormat, Readable, Row, read_rows
-from ledger.job import UnreadableFile
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance.chunks import CHUNK_ROWS, Kind, delete_chunks, store_chunk, stored_rows
+from ledger.issuance.files import BadRow, FileFormat, Readable, Row, read_rows
+from ledger.issuance.job import UnreadableFile
 from ledger.request import Request
 from ledger.work import Receipt, fold
 

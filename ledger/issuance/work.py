@@ -12,13 +12,14 @@ from typing import Any
 
 from psycopg.rows import class_row, tuple_row
 
-from ledger import issuance_jobs, use_cases
+from ledger import use_cases
 from ledger.aggregate import coupons_begin
 from ledger.application import Connection, Ledger
 from ledger.batch import Batch
 from ledger.errors import Refusal
-from ledger.issuance_chunks import delete_chunks
-from ledger.job import SOURCE
+from ledger.issuance import jobs as issuance_jobs
+from ledger.issuance.chunks import delete_chunks
+from ledger.issuance.job import SOURCE
 from ledger.request import Request
 from ledger.use_cases import ORDER_COUPON_LIMIT, void_all
 from ledger.work import Receipt, Work, fold

@@ -14,11 +14,11 @@ from ledger.aggregate import derived_id, text_of
 from ledger.application import Ledger
 from ledger.batch import Batch
 from ledger.calendar import day_close, local_day
-from ledger.channels import wanting
 from ledger.coupon import Coupon
-from ledger.deliveries import Delivery, enqueue
 from ledger.events import Event
-from ledger.messages import tell_user
+from ledger.telling.channels import wanting
+from ledger.telling.deliveries import Delivery, enqueue
+from ledger.telling.messages import tell_user
 from ledger.use_cases.checks import coupon_streams
 from ledger.use_cases.claim_reminders import ClaimReminder, claim_reminder_stream
 from ledger.work import Receipt, fold

@@ -9,7 +9,7 @@ import zstandard
 from psycopg.rows import tuple_row
 
 from ledger.application import Connection
-from ledger.issuance_files import BadRow
+from ledger.issuance.files import BadRow
 
 Kind = Literal["accepted", "rejected"]
 
