@@ -70,4 +70,5 @@ def _begin_work(worker: Any) -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    worker.wsgi.extensions["streams"].stopping = lambda: not worker.alive
+    if (streams := worker.wsgi.extensions.get("streams")) is not None:  # another application has none
+        streams.stopping = lambda: not worker.alive

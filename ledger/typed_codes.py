@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -165,7 +166,7 @@ def _once(work: Work, stream: str, since: datetime) -> Work:
                 raise RedemptionCodeInvalid("the code was the proof of a use before")
         return decided
 
-    return Work(work.request, work.streams, decide)
+    return replace(work, decide=decide)
 
 
 def _refusing(request: Request, refusal: Refusal) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -124,7 +125,7 @@ def _supplying(work: Work, key: str, target: int) -> Work:
             unit.supply[key] = target
         return unit
 
-    return Work(work.request, work.streams, decide)
+    return replace(work, decide=decide)
 
 
 def _batch_step(

@@ -177,7 +177,7 @@ def _planned(shop: Any, operation: str) -> str | None:
     return batch_id
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"])
 def test_the_api_keeps_its_description(mode, ledger, shop, database, monkeypatch):
     monkeypatch.setattr("api.exchange.WAIT_SECONDS", 0.0)

@@ -202,6 +202,16 @@ def test_a_till_is_judged_with_what_the_order_used_before(orders, shop):
     orders.post(PATH, body).ok()
 
 
+@pytest.mark.parametrize("code", ["code", "static_code"])
+def test_either_code_is_judged_with_what_the_order_used_before(code, phone, orders, shop):
+    stacking = shop.batch(terms=replace(TERMS, stacking_mode="stackable"), per_user_limit=None)
+    alone = shop.batch(terms=TERMS)
+    first, second, third = [shop.coupon(batch_id=batch) for batch in (stacking, stacking, alone)]
+    orders.post(PATH, shown(asked(phone, first)[code])).ok()
+    orders.post(PATH, shown(asked(phone, second)[code])).ok()
+    orders.post(PATH, shown(asked(phone, third)[code])).refused(422, "exclusive_conflict")
+
+
 @pytest.mark.parametrize(
     "benefit", [Benefit(kind="fixed_price", value_minor=5_000), Benefit(kind="free_shipping")], ids=lambda it: it.kind
 )
