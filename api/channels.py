@@ -46,7 +46,8 @@ def list_channels(query: NoQuery) -> Response:  # noqa: ARG001
 
 
 @channels.post(
-    "/channels/<channel_id>/secrets", responses=contract.write(200, bodies.SecretOfChannel, known.ChannelNotFound)
+    "/channels/<channel_id>/secrets",
+    responses=contract.write(200, bodies.SecretOfChannel, known.ChannelNotFound, known.SecretRotating),
 )
 def rotate_channel_secret(path: bodies.ChannelPath, body: Empty) -> Response:  # noqa: ARG001
     """Sign with a new secret, and for a day with the old one too, so that the receiver can change over meanwhile."""
@@ -62,7 +63,7 @@ def test_channel(path: bodies.ChannelPath, body: Empty) -> Response:  # noqa: AR
 
 @channels.post("/channels/<channel_id>/enable", responses=contract.write(200, bodies.ChannelId, known.ChannelNotFound))
 def enable_channel(path: bodies.ChannelPath, body: Empty) -> Response:  # noqa: ARG001
-    """Send again on a channel whose receiver was gone."""
+    """Send again on a channel whose receiver was gone, what waits for it too."""
     return answer_receipt(known.enable(ledger(), command(), path.channel_id))
 
 

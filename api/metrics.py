@@ -42,6 +42,7 @@ class _Figures(Collector):
             followers = standings.followers(connection)
             letters = standings.open_letters(connection)
             consumers = standings.consumers(connection, letters)
+            told = list(_of_telling(connection))
         yield _gauge("log_head_position", "Position of the last event of the log.", (), [((), head)])
         named = [((model.name, str(model.version)), model) for model in models]
         yield _gauge(
@@ -75,6 +76,7 @@ class _Figures(Collector):
             ("topic", "reason"),
             list(_by_reason(letters).items()),
         )
+        yield from told
 
 
 def _by_reason(letters: Iterable[standings.OpenLetters]) -> Counter[tuple[str, str]]:
@@ -105,6 +107,29 @@ def _of_consumers(consumers: Sequence[standings.ConsumerStanding]) -> Iterator[M
         labels,
         [(values, each.waiting) for values, each in named],
     )
+
+
+def _of_telling(connection: standings.Connection) -> Iterator[Metric]:
+    due = [(("disabled" if each.disabled else "enabled",), each) for each in standings.deliveries_due(connection)]
+    yield _gauge(
+        "deliveries_due",
+        "Deliveries that could be sent now, on channels that are enabled or not; of each channel 10,000 at most.",
+        ("channels",),
+        [(labels, each.count) for labels, each in due],
+    )
+    yield _gauge(
+        "deliveries_due_age_seconds",
+        "How long the first of them has been due.",
+        ("channels",),
+        [(labels, each.oldest_seconds) for labels, each in due],
+    )
+    for name, help, count in (
+        ("deliveries_given_up", "Deliveries that nobody retried; 10,000 at most.", standings.deliveries_given_up),
+        ("channels_disabled", "Channels that nobody enabled again.", standings.channels_disabled),
+        ("reminders_overdue", "Reminders that are due and not sent; 10,000 at most.", standings.reminders_overdue),
+        ("job_rows_waiting", "Rows of running issuance jobs that have not settled.", standings.job_rows_waiting),
+    ):
+        yield _gauge(name, help, (), [((), count(connection))])
 
 
 def _gauge(

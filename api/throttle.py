@@ -134,17 +134,19 @@ class Throttle:
         self._lock = threading.Lock()
 
     def admit_key(self, operation: str, caller: Caller) -> None:
-        """Take a token of the caller's key. Raises ``RateLimited``."""
+        """Take a token of the caller's key; of a throttled operation only see that there is one, to be taken later.
+
+        Raises ``RateLimited``.
+        """
         throttled = operation in THROTTLED
         buckets = self._claims_key if throttled else self._key
         if buckets is not None:
-            left = self._take([(buckets, caller.key_id)])
-            if throttled:
-                g.rate_limits = left
+            self._take([(buckets, caller.key_id)], only_look=throttled)
 
     def admit_client(self, operation: str, caller: Caller, asked: StrictRequest) -> None:
-        """Take a token of the user and one of the address that a throttled operation is for, both or none.
+        """Take a token each of the key, the user and the address that a throttled operation is for, all or none.
 
+        So one user who comes too often takes nothing from the others, who come by the same key.
         The body was read, but not yet judged: what is no user id is refused later, for what it is. Raises
         ``RateLimited``.
         """
@@ -152,20 +154,22 @@ class Throttle:
             return
         body = asked.get_json()
         taken: list[tuple[Buckets, Hashable]] = []
+        if self._claims_key is not None:
+            taken.append((self._claims_key, caller.key_id))
         if self._user is not None and (user_id := _word(body.get("user_id"))):
             taken.append((self._user, (caller.merchant_id, user_id)))
         if self._address is not None and (address := self._address_of(asked, _word(body.get("client_address")))):
             taken.append((self._address, (caller.merchant_id, address)))
         if taken:
-            g.rate_limits = [*g.get("rate_limits", ()), *self._take(taken)]
+            g.rate_limits = self._take(taken)
 
-    def _take(self, wanted: Sequence[tuple[Buckets, Hashable]]) -> list[Left]:
+    def _take(self, wanted: Sequence[tuple[Buckets, Hashable]], *, only_look: bool = False) -> list[Left]:
         with self._lock:
             now = self._clock()
             waits = [buckets.wait(whose, now) for buckets, whose in wanted]
             longest = max(waits)
             if longest <= 0:
-                return [buckets.take(whose, now) for buckets, whose in wanted]
+                return [] if only_look else [buckets.take(whose, now) for buckets, whose in wanted]
         buckets = wanted[waits.index(longest)][0]
         seconds = max(1, math.ceil(longest))
         g.rate_limits = [Left(buckets.policy, buckets.kind, 0, seconds)]

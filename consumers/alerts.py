@@ -77,7 +77,10 @@ class AlertTeller(Follower):
         return {batch.key: batch for batch in batches}
 
     def _enqueue(self, connection: Connection, alerts: Sequence[CouponAlert], batches: Mapping[str, Batch]) -> None:
-        """To the channels of whoever made the template; where they have none, to all of the merchant that want it."""
+        """To the channels of whoever made the template; where they have none, to all of the merchant that want it.
+
+        What is for a disabled one waits there, and goes to no others instead.
+        """
         of_batch = {batch_id: f"template-{batch.created.template_id}" for batch_id, batch in batches.items()}
         templates = self._load(connection, list(set(of_batch.values())))
         deliveries = []

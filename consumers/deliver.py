@@ -23,6 +23,7 @@ from consumers import webhooks
 from consumers.follower import Follower
 from consumers.sending import Outcome, Sender
 from ledger.errors import ServiceError
+from ledger.rest import rest
 from ledger.store import Store
 from ledger.telling import channels, deliveries, messages
 from ledger.telling.deliveries import BACKOFF_SECONDS, LEASE_SECONDS, Claimed
@@ -74,7 +75,7 @@ class Deliverer:
                 if self._under_way:
                     wait(self._under_way, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
                 elif not begun:
-                    stop.wait(pause)
+                    rest(stop, pause)
 
     def step(self, pool: ThreadPoolExecutor) -> int:
         """Begin to send what is due and has room; how many that is. Raises a ``ServiceError``."""

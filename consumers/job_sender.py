@@ -22,6 +22,7 @@ from ledger.errors import ServiceError
 from ledger.issuance import work as issuance_work
 from ledger.issuance.chunks import accepted_rows, sweep
 from ledger.issuance.work import Turn
+from ledger.rest import rest
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class JobSender:
             except (ServiceError, KafkaError) as error:
                 log.warning("jobs wait %.1f s: %s: %s", pause, type(error).__name__, error)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            stop.wait(pause)
+            rest(stop, pause)
         self.close()
 
     def step(self) -> bool:

@@ -6,6 +6,7 @@ The order's messages carry no ``lock_id``: they are in order by key, so the orde
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from consumers.asked import Asked
 from consumers.messages import Message
@@ -24,11 +25,12 @@ from consumers.payloads import (
 )
 from ledger import use_cases
 from ledger.basket import Basket, Line
-from ledger.coupon import Redemption
+from ledger.commit import Unit
+from ledger.coupon import Coupon, Redemption
 from ledger.errors import CouponLocked, CouponNotFound, LockLimitReached, LockMismatch, NotLocked, NotUsed, Refusal
 from ledger.request import Request
 from ledger.rules import Occasion
-from ledger.work import Work
+from ledger.work import Loaded, Receipt, Work
 
 KINDS = (OrderCreated, OrderPaid, OrderCancelled, OrderClosed, OrderPaymentTimeout, OrderRefunded)
 
@@ -101,14 +103,30 @@ def _work(message: Message, request: Request) -> Work | None:
         case OrderReleased() as order:
             return use_cases.unlock(request, order.order_id, coupon_ids=order.coupon_ids, reason=order.REASON)
         case OrderRefunded() as order:
-            return use_cases.return_coupons(
-                request,
-                order.order_id,
-                coupon_ids=order.coupon_ids,
-                reason=order.reason,
-                lines=[line.model_dump() for line in order.lines],
-            )
+            return _refund(order, request)
     raise AssertionError(f"{type(message.payload).__name__} is not an order message")
+
+
+def _refund(order: OrderRefunded, request: Request) -> Work:
+    """The return; but where all is returned already, telling it once more is no mistake and changes nothing."""
+    work = use_cases.return_coupons(
+        request,
+        order.order_id,
+        coupon_ids=order.coupon_ids,
+        reason=order.reason,
+        lines=[line.model_dump() for line in order.lines],
+    )
+
+    def decide(loaded: Loaded) -> Unit | Receipt:
+        coupons = [loaded.coupon(id) for id in order.coupon_ids]
+        return Unit([], request, {}) if all(_is_over(coupon, loaded.now) for coupon in coupons) else work.decide(loaded)
+
+    def _is_over(coupon: Coupon, now: datetime) -> bool:
+        # What the order holds again is yet to be paid again, and this may be the refund of that.
+        held = coupon.state_at(now) == "LOCKED" and coupon.order_id == order.order_id
+        return order.order_id in coupon.returned_orders and not held
+
+    return work if order.lines else replace(work, decide=decide)
 
 
 def _basket(said: OrderBasket) -> Basket:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+
+from ledger.rest import rest
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.1
 """After trouble; then twice as long each time."""
 LONGEST_PAUSE_SECONDS = 5.0
-LOOK_SECONDS = 0.1
 
 
 def keep_doing(
@@ -33,14 +33,3 @@ def keep_doing(
             seconds = pause
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         rest(stop, seconds)
-
-
-def rest(stop: threading.Event, seconds: float) -> None:
-    """Sleep for so long, or until told to stop.
-
-    It looks, and does not wait for the event: a signal's handler that sets it may interrupt the main thread while that
-    holds the event's own lock, and would then wait for ever.
-    """
-    until = time.monotonic() + seconds
-    while not stop.is_set() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(LOOK_SECONDS, left))

@@ -19,7 +19,7 @@ NAME = "webhooks"
 def enqueue_webhooks(connection: psycopg.Connection[Any], events: Sequence[Recorded]) -> None:
     """Have these events sent wherever somebody wants them, each once for a channel.
 
-    A channel is not told of events before it was registered.
+    A channel is not told of events before it was registered. What is for a disabled one waits there.
     """
     found = webhooks(connection, {recorded.event.merchant_id for recorded in events})
     wanting: dict[tuple[str, str], list[Channel]] = {}

@@ -25,6 +25,7 @@ from consumers.reader import Polled, Reader, firsts
 from consumers.waiting import WAIT_SECONDS
 from ledger.application import Ledger
 from ledger.errors import ServiceError
+from ledger.rest import rest
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Worker:
             except KafkaError as error:
                 log.warning("Kafka cannot be read: %s", error)
             self._counts["failures"] += 1
-            stop.wait(pause)
+            rest(stop, pause)
             pause = min(2 * pause, LONGEST_BACK_OFF_SECONDS)
         return None
 

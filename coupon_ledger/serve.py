@@ -48,12 +48,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return create_app(
             Ledger(store, callers_limit=self.settings.http_threads * 3 // 4),
             self.settings.keys_of_codes(),
-            Throttle(_limits(self.settings), processes=self.settings.http_workers),
+            Throttle(limits_of(self.settings), processes=self.settings.http_workers),
             streams=max(1, self.settings.http_threads // 16),
         )
 
 
-def _limits(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> Limits:
+    """The limits that the settings make."""
     return Limits(
         user=Limit.parse(settings.throttle_user),
         address=Limit.parse(settings.throttle_address),

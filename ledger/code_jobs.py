@@ -10,11 +10,9 @@ from psycopg.errors import UniqueViolation
 from ledger import code_store
 from ledger.aggregate import derived_id
 from ledger.application import Connection, Ledger
-from ledger.batch import Batch
 from ledger.code_store import CodeSet
 from ledger.codes import SET_LIMIT, CodeKeys, CodeList, Codes, code_of, hash_of, shown
 from ledger.errors import (
-    BatchNotFound,
     CodesExported,
     CodesNotFound,
     IdempotencyKeyReused,
@@ -25,8 +23,9 @@ from ledger.errors import (
 )
 from ledger.events import CodesRevoked
 from ledger.request import Request
+from ledger.use_cases.batches import check_costs_no_points
 from ledger.use_cases.codes import check_takes_codes, confirm_code_export, coupon_of, record_codes
-from ledger.work import Receipt, Work, fold
+from ledger.work import Loaded, Receipt, Work, fold
 
 CHUNK = 20_000
 """Codes of one transaction: well below a second, so that nobody waits long for the set's row."""
@@ -173,12 +172,14 @@ def _set_of(ledger: Ledger, request: Request) -> CodeSet | None:
 
 def _check_batch(ledger: Ledger, request: Request, batch_id: str) -> None:
     """Refuse before the work is done; the commit looks again."""
-    stream = f"batch-{batch_id}"
-    snapshot = ledger.store.load([stream])
-    batch = fold(Batch(stream), snapshot.streams[stream])
-    if not batch.version or batch.merchant_id != request.merchant_id:
-        raise BatchNotFound(id=batch_id)
-    check_takes_codes(batch, snapshot.now)
+
+    def decide(loaded: Loaded) -> Receipt:
+        batch = loaded.batch(batch_id)
+        check_takes_codes(batch, loaded.now)
+        check_costs_no_points(loaded.terms(batch.created.template_id, batch.created.template_version))
+        return Receipt({}, 0)
+
+    ledger.ask(Work(request, (f"batch-{batch_id}",), decide))
 
 
 def _store_chunk(ledger: Ledger, keys: CodeKeys, codes_id: str) -> CodeSet:

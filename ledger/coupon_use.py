@@ -138,6 +138,8 @@ class OrderedCoupon(CouponState):
         channel = channel or hold.channel or "online"
         priced = hold.discount_minor is not None
         discount_minor, allocation = redemption.under(hold)
+        if redemption.discount_minor == 0 and terms.benefit.kind != "order_stated":
+            raise NotApplicable("a discount of 0 would spend the coupon for nothing", coupon_id=self.key)
         check_total(self.key, terms, order_total_minor, priced=priced)
         check_scope(self.key, terms, channel, allocation, priced=priced)
         self._check_most(terms, hold, order_total_minor, discount_minor)
@@ -229,8 +231,14 @@ class OrderedCoupon(CouponState):
     def _check_most(
         self, terms: Terms, hold: events.CouponLocked, order_total_minor: int | None, discount_minor: int
     ) -> None:
-        """Not more than the terms allow on such an order, than the lock found, or than is left on a voucher."""
-        bounds = (terms.benefit.most_minor(order_total_minor), hold.discount_minor, self.left_minor(terms))
+        """Not more than the terms allow on such an order, than the lock found, or than is left on a voucher.
+
+        Where the lock saw a basket, what the order is said to cost later raises nothing.
+        """
+        benefit = terms.benefit
+        bounds = [benefit.most_minor(order_total_minor), hold.discount_minor, self.left_minor(terms)]
+        if hold.channel is not None and benefit.kind == "order_stated":
+            bounds.append(benefit.most_minor(hold.order_total_minor))
         most = min((bound for bound in bounds if bound is not None), default=None)
         if most is not None and discount_minor > most:
             raise NotApplicable(

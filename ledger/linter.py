@@ -20,7 +20,7 @@ from ledger.terms import Terms
 WHOLE_PERMYRIAD = 10_000
 HUGE_MINOR = 1_000_000
 """A cap from here on, ten thousand of a currency with two decimals, bounds no order that a shopper makes."""
-PRICE_CUTS = ("amount_off", "percent_off", "cash_voucher")
+PRICE_CUTS = ("amount_off", "percent_off", "cash_voucher", "order_stated")
 """Kinds that take off any order; shipping is bounded by what it is."""
 OF_UNITS = ("fixed_price", "gift", "exchange", "trial")
 """Kinds that work on single units: one is bounded by what it is, many are not."""
@@ -57,17 +57,18 @@ def checked(findings: list[Finding], accept_risk: bool) -> list[dict[str, Any]]:
 def _of_benefit(terms: Terms) -> Iterator[Finding]:
     benefit = terms.benefit
     cap = benefit.max_discount_minor
+    caps_nothing = cap is None or cap >= HUGE_MINOR
     if benefit.percent_permyriad == WHOLE_PERMYRIAD:
-        if cap is None or (cap >= HUGE_MINOR and not terms.min_spend_minor):
+        if cap is None or (caps_nothing and not terms.min_spend_minor):
             yield Finding(
                 "everything_free",
                 "refuse",
                 "benefit.max_discount_minor",
                 "a hundred percent comes off, and " + ("nothing caps it" if cap is None else f"{cap} caps nothing"),
             )
-    elif benefit.kind == "percent_off" and cap is None:
+    elif benefit.kind == "percent_off" and caps_nothing:
         yield _uncapped("a part of any order comes off, however large the order")
-    if benefit.kind == "order_stated" and benefit.max_discount_minor is None:
+    if benefit.kind == "order_stated" and caps_nothing:
         yield _uncapped("the order system states the discount, and nothing caps it")
 
 

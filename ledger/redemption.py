@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ledger.basket import Basket
 from ledger.benefit import MONEY_LIMIT_MINOR
 from ledger.discount import spread
 from ledger.errors import BelowMinSpend, InvalidField, NotApplicable, OutOfScope, ReturnNotAllowed
 from ledger.events import (
+    CouponCredited,
     CouponLocked,
+    CouponReturned,
     CouponSpent,
     CouponTransferred,
     CouponUnlocked,
     CouponVoided,
     Event,
 )
+from ledger.scope import Places
 from ledger.terms import Terms
 
 ALLOCATION_LIMIT = 1_000
@@ -63,11 +67,43 @@ class Redemption:
             found = zip(hold.allocation, parts, strict=True)
             return discount, [{**line, "discount_minor": part} for line, part in found if part]
         if hold.discount_minor is not None:
-            self._check_lines(hold)
+            self._check_lines(hold.allocation)
         return discount, [dict(part) for part in self.allocation]
 
-    def _check_lines(self, hold: CouponLocked) -> None:
-        found = {part["line_id"]: part for part in hold.allocation}
+    def within(self, terms: Terms, basket: Basket, carried: Mapping[str, int]) -> Redemption:
+        """The same on the lines of a basket, where the terms leave the discount to the till that sends it.
+
+        Each line in scope carries at most what it costs less what other uses of the order took off it (``carried``, by
+        line). Without an allocation the discount is on them in proportion to that, by largest remainder. Raises
+        ``NotApplicable`` where it is more than there is.
+        """
+        covered = terms.scope.covered(Places(basket.lines))
+        found: list[dict[str, Any]] = [
+            {
+                "line_id": line.line_id,
+                "product_id": line.product_id,
+                "discount_minor": max(0, line.amount_minor - carried.get(line.line_id, 0)),
+            }
+            for index, line in enumerate(basket.lines)
+            if covered >> index & 1
+        ]
+        weights = [part["discount_minor"] for part in found]
+        assert self.discount_minor is not None
+        if self.discount_minor > sum(weights):
+            raise NotApplicable(
+                "the discount is more than is left of the lines in scope",
+                coupon_id=self.coupon_id,
+                discount_minor=self.discount_minor,
+                most_minor=sum(weights),
+            )
+        if self.allocation:
+            self._check_lines(found)
+            return self
+        parts = zip(found, spread(self.discount_minor, weights), strict=True)
+        return replace(self, allocation=[{**line, "discount_minor": part} for line, part in parts if part])
+
+    def _check_lines(self, most_of: Sequence[Mapping[str, Any]]) -> None:
+        found = {part["line_id"]: part for part in most_of}
         told: Counter[str] = Counter()
         for part in self.allocation:
             line_id = part["line_id"]
@@ -75,7 +111,7 @@ class Redemption:
             most = found[line_id]["discount_minor"] if line_id in found else 0
             if told[line_id] > most:
                 raise NotApplicable(
-                    "a line carries more of the discount than the lock found",
+                    "a line carries more of the discount than may come off it",
                     coupon_id=self.coupon_id,
                     line_id=line_id,
                     discount_minor=told[line_id],
@@ -145,13 +181,29 @@ def lapsed_hold(history: Sequence[Event]) -> CouponLocked | None:
 
 
 def was_held(history: Sequence[Event], order_id: str, lock_id: str | None) -> bool:
-    """Whether the order ever held the coupon, under this lock where one is named, and did not spend it since."""
+    """Whether the order ever held the coupon, under this lock where one is named, and does not spend it since.
+
+    A use that was returned whole is over, whatever the policy made of the coupon.
+    """
+    undone: list[CouponReturned | CouponCredited] = []
     for event in reversed(history):
-        if isinstance(event, CouponSpent) and event.order_id == order_id:
-            return False
+        if isinstance(event, CouponReturned | CouponCredited) and event.order_id == order_id:
+            undone.append(event)
+        elif isinstance(event, CouponSpent) and event.order_id == order_id:
+            if not _is_whole(event, undone):
+                return False
+            undone = []
         if isinstance(event, CouponLocked) and event.order_id == order_id and lock_id in (None, event.lock_id):
             return True
     return False
+
+
+def _is_whole(spent: CouponSpent, undone: Sequence[CouponReturned | CouponCredited]) -> bool:
+    """Whether these undid the whole of the use. One without lines undoes all that is left."""
+    if not undone or not all(event.lines for event in undone):
+        return bool(undone)
+    undone_minor: int = sum(part["discount_minor"] for event in undone for part in event.lines)
+    return undone_minor == spent.discount_minor
 
 
 def returned_lines(

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from ledger.database import Database
+from ledger.rest import rest
 from ledger.store import Store
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
@@ -63,7 +64,8 @@ class Runner:
                 checkpoints.install(self.database, self.projections)
                 with checkpoints.connect(self.database) as connection:
                     while not self._lead(connection):
-                        if stop.wait(LEASE_POLL_SECONDS):
+                        rest(stop, LEASE_POLL_SECONDS)
+                        if stop.is_set():
                             return
                     self._report_outdated(connection)
                     connection.execute(sql.SQL("listen {}").format(sql.Identifier(f"{self.database.schema}_events")))
@@ -74,7 +76,7 @@ class Runner:
                         pause = POLL_SECONDS
             except TROUBLE as error:
                 log.warning("projections wait %.1f s for the database: %s", pause, str(error).strip())
-                stop.wait(pause)
+                rest(stop, pause)
                 pause = min(2 * pause, BACKOFF_LIMIT_SECONDS)
 
     def catch_up(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import psycopg
 from psycopg.rows import kwargs_row, tuple_row
 
-from ledger.aggregate import derived_id
+from ledger.aggregate import derived_id, text_of
 from ledger.application import Ledger
 from ledger.beside import once
 from ledger.errors import InvalidField, NotFound, Refusal
@@ -46,6 +46,10 @@ class ChannelLimitReached(Refusal):
     """The merchant has as many channels as one may have."""
 
 
+class SecretRotating(Refusal):
+    """The channel signs with two secrets as it is; the older one must have ended before there is a third."""
+
+
 class Channel(NamedTuple):
     """A place to tell a merchant things."""
 
@@ -59,7 +63,7 @@ class Channel(NamedTuple):
     wants: tuple[str, ...]
     """Topics of events, and words of ``NOTICES``."""
     disabled_at: datetime | None
-    """When its receiver was gone (HTTP 410, or three days of failure); nothing is sent until somebody enables it."""
+    """When its receiver was gone (HTTP 410, or three days of failure); what is due waits until somebody enables it."""
     name: str
     created_at: datetime
     after_position: int
@@ -73,11 +77,14 @@ old_secret_until"""
 
 
 def wanting(connection: Connection, merchant_id: str, what: str, *, owner: str | None = None) -> list[Channel]:
-    """The merchant's live channels that want an event's topic, or an alert or reminder; of one owner, or of all."""
+    """The merchant's channels that want an event's topic, or an alert or reminder; of one owner, or of all.
+
+    Disabled ones too: what they are told waits for them.
+    """
     cursor = connection.cursor(row_factory=kwargs_row(_channel))
     return cursor.execute(
         f"select {_COLUMNS} from channels where merchant_id = %(merchant_id)s"  # noqa: S608  # a constant
-        " and disabled_at is null and deleted_at is null and %(what)s = any(wants)"
+        " and deleted_at is null and %(what)s = any(wants)"
         " and (%(owner)s::text is null or owner = %(owner)s) order by channel_id",
         {"merchant_id": merchant_id, "what": what, "owner": owner},
         prepare=True,
@@ -85,11 +92,11 @@ def wanting(connection: Connection, merchant_id: str, what: str, *, owner: str |
 
 
 def webhooks(connection: Connection, merchant_ids: Collection[str]) -> list[Channel]:
-    """The live channels of these merchants that take webhooks."""
+    """The channels of these merchants that take webhooks, disabled ones too."""
     cursor = connection.cursor(row_factory=kwargs_row(_channel))
     return cursor.execute(
         f"select {_COLUMNS} from channels where merchant_id = any(%s) and kind = 'webhook'"  # noqa: S608
-        " and disabled_at is null and deleted_at is null order by channel_id",
+        " and deleted_at is null order by channel_id",
         (list(merchant_ids),),
         prepare=True,
     ).fetchall()
@@ -148,6 +155,8 @@ def check_plan(kind: Kind, target: str | None, wants: Sequence[str]) -> None:
         check_url("target", target)
     elif target is not None:
         check_address("target", target)
+    elif set(wants) != {"reminder"}:
+        raise InvalidField("only a reminder has a user to be written to; all else needs an address", field="target")
 
 
 def secret_of(connection: Connection, channel_id: str, request: Request) -> str | None:
@@ -163,26 +172,29 @@ def secret_of(connection: Connection, channel_id: str, request: Request) -> str 
 def rotate_secret(ledger: Ledger, request: Request, channel_id: str) -> Receipt:
     """Sign webhooks with a new secret, and for ``OLD_SECRET_SECONDS`` with the old one too.
 
-    Raises ``ChannelNotFound``, also for a channel that signs nothing.
+    Raises ``ChannelNotFound``, also for a channel that signs nothing, and ``SecretRotating`` while there is an old one.
     """
-    return once(
-        ledger,
-        request,
-        {"channel_id": channel_id},
-        lambda connection, _: _must_find(
-            channel_id,
-            connection.execute(
-                "update channels set old_secret = secret, secret = %s, secret_request = %s,"
-                " old_secret_until = clock_timestamp() + make_interval(secs => %s)"
-                " where channel_id = %s and merchant_id = %s and deleted_at is null and kind = 'webhook'",
-                (_new_secret(), request.request_id, OLD_SECRET_SECONDS, channel_id, request.merchant_id),
-            ),
-        ),
-    )
+
+    def write(connection: Connection, _: int) -> None:
+        found = connection.cursor(row_factory=tuple_row).execute(
+            "select case when old_secret_until > clock_timestamp() then old_secret_until end from channels"
+            " where channel_id = %s and merchant_id = %s and deleted_at is null and kind = 'webhook' for update",
+            (channel_id, request.merchant_id),
+        )
+        _must_find(channel_id, found)
+        if until := found.fetchall()[0][0]:
+            raise SecretRotating(id=channel_id, until=text_of(until))
+        connection.execute(
+            "update channels set old_secret = secret, secret = %s, secret_request = %s,"
+            " old_secret_until = clock_timestamp() + make_interval(secs => %s) where channel_id = %s",
+            (_new_secret(), request.request_id, OLD_SECRET_SECONDS, channel_id),
+        )
+
+    return once(ledger, request, {"channel_id": channel_id}, write)
 
 
 def enable(ledger: Ledger, request: Request, channel_id: str) -> Receipt:
-    """Send on a channel again that was disabled. Raises ``ChannelNotFound``."""
+    """Send on a channel again that was disabled, what waits for it too. Raises ``ChannelNotFound``."""
     return once(
         ledger,
         request,

@@ -22,6 +22,8 @@ LEASE_SECONDS = 120.0
 """Several times the longest attempt."""
 BACKOFF_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 72_000)
 """Pauses between attempts, as Standard Webhooks advises: three days in all, then the delivery is dead."""
+DISABLED_DAYS = 3
+"""For so long a delivery waits for its channel to be enabled again, then it is dead."""
 ERROR_LIMIT = 500
 """Characters of what is kept of an error."""
 
@@ -117,9 +119,9 @@ on conflict (key) do nothing
 
 
 def waiting_channels(connection: Connection, limit: int) -> list[str]:
-    """Channels that have something to be sent now."""
+    """Channels that have something to be sent now, or to be given up."""
     cursor = connection.cursor(row_factory=tuple_row)
-    return [row[0] for row in cursor.execute(_WAITING, {"limit": limit}, prepare=True)]
+    return [row[0] for row in cursor.execute(_WAITING, {"limit": limit, "days": DISABLED_DAYS}, prepare=True)]
 
 
 # One step down the index for each channel with something outstanding, however much that is.
@@ -133,21 +135,27 @@ with recursive waiting as (
                           where d.state = 'due' and d.channel_id > w.channel_id
                           order by d.channel_id, d.due_at limit 1) n
 )
-select channel_id from waiting where due_at <= clock_timestamp() limit %(limit)s
+select w.channel_id
+  from waiting w
+ cross join lateral (select c.disabled_at, c.deleted_at from channels c where c.channel_id = w.channel_id limit 1) c
+ where w.due_at <= clock_timestamp() - make_interval(
+           days => case when c.disabled_at is not null and c.deleted_at is null then %(days)s else 0 end)
+ limit %(limit)s
 """
 
 
 def claim(connection: Connection, rooms: Mapping[str, int]) -> list[Claimed]:
     """Take the oldest that are due of these channels, at most so many of each, for ``LEASE_SECONDS``.
 
-    What cannot be sent any more, because its channel was deleted or disabled, is settled here and not among them.
+    What waits for a disabled channel is not among them. What cannot be sent any more, because its channel was deleted
+    or has been disabled for days, is settled here.
     """
     asked = ([*rooms], [*rooms.values()], LEASE_SECONDS)
     with connection.transaction():
         cursor = connection.cursor(row_factory=class_row(Claimed))
         claimed = cursor.execute(_CLAIM, asked, prepare=True).fetchall()
         if len({each.channel_id for each in claimed}) < len(rooms):
-            connection.execute(_SETTLE_UNSENDABLE, ([*rooms],), prepare=True)
+            connection.execute(_SETTLE_UNSENDABLE, (DISABLED_DAYS, [*rooms]), prepare=True)
     return claimed
 
 
@@ -171,20 +179,25 @@ returning d.delivery_id, d.key, d.channel_id, d.merchant_id, d.type, d.user_id, 
           q.kind, q.target, q.secrets, q.tell_reached
 """
 
-# Of a deleted channel nobody asks any more; of a disabled one an operator may, when it is enabled again.
+# Of a deleted channel nobody asks any more; of a disabled one an operator may, when it is enabled again. The time is
+# the statement's, which stands still, so that the index finds what is old without a look at what still waits.
 _SETTLE_UNSENDABLE = """
 update deliveries d
    set state = case when q.deleted then 'dropped' else 'dead' end, settled_at = clock_timestamp(),
        body = case when q.deleted then null else d.body end,
        error = case when q.deleted then 'the channel was deleted' else 'the channel is disabled' end
   from (select n.delivery_id, c.deleted_at is not null as deleted
-          from unnest(%s::text[]) as r (channel_id)
-         cross join lateral (select * from channels c
+          from (select %s::int as days) d
+         cross join unnest(%s::text[]) as r (channel_id)
+         cross join lateral (select c.deleted_at,
+                                    statement_timestamp() - make_interval(days => case when c.deleted_at is null
+                                                                                       then d.days else 0 end) as since
+                               from channels c
                               where c.channel_id = r.channel_id
                                 and (c.disabled_at is not null or c.deleted_at is not null) limit 1) c
          cross join lateral (select n.delivery_id from deliveries n
-                              where n.channel_id = r.channel_id and n.state = 'due' and n.due_at <= clock_timestamp()
-                              limit 1000 for update skip locked) n) q
+                              where n.channel_id = r.channel_id and n.state = 'due' and n.due_at <= c.since
+                              order by n.due_at limit 1000 for update skip locked) n) q
  where d.delivery_id = q.delivery_id
 """
 

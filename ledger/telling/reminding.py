@@ -19,6 +19,7 @@ from ledger.events import Event
 from ledger.telling.channels import wanting
 from ledger.telling.deliveries import Delivery, enqueue
 from ledger.telling.messages import tell_user
+from ledger.template import Template
 from ledger.use_cases.checks import coupon_streams
 from ledger.use_cases.claim_reminders import ClaimReminder, claim_reminder_stream
 from ledger.work import Receipt, fold
@@ -76,6 +77,8 @@ def tell(ledger: Ledger, connection: Connection, due: Sequence[Due]) -> list[Rec
     """
     now = ledger.store.now(connection)
     streams = ledger.store.load([stream for each in due for stream in each.streams], (), connection).streams
+    templates = {_template_stream(_batch(each, streams)) for each in due if streams[f"batch-{each.batch_id}"]}
+    streams = {**streams, **ledger.store.load(sorted(templates), (), connection).streams}
     news = {each: found for each in due if (found := _news(each, streams, now)) is not None}
     new = _first_time(connection, list(news))
     told: dict[News, list[Due]] = defaultdict(list)
@@ -102,10 +105,26 @@ def tell(ledger: Ledger, connection: Connection, due: Sequence[Due]) -> list[Rec
 
 
 def _news(due: Due, streams: Streams, now: datetime) -> News | None:
-    batch = fold(Batch(f"batch-{due.batch_id}"), streams[f"batch-{due.batch_id}"])
+    batch = _batch(due, streams)
     if not batch.version or batch.merchant_id != due.merchant_id:
         return None
     return _expiry(due, batch, streams, now) if due.type == "expiry" else _opening(due, batch, streams, now)
+
+
+def _batch(due: Due, streams: Streams) -> Batch:
+    stream = f"batch-{due.batch_id}"
+    return fold(Batch(stream), streams[stream])
+
+
+def _template_stream(batch: Batch) -> str:
+    return f"template-{batch.created.template_id}"
+
+
+def _time_zone(batch: Batch, streams: Streams) -> str:
+    """Of the terms that the batch pinned. Their clock decided when the reminder is due, so it names the day too."""
+    stream = _template_stream(batch)
+    time_zone: str = fold(Template(stream), streams[stream][: batch.created.template_version]).terms["time_zone"]
+    return time_zone
 
 
 def _expiry(due: Due, batch: Batch, streams: Streams, now: datetime) -> News | None:
@@ -119,7 +138,7 @@ def _expiry(due: Due, batch: Batch, streams: Streams, now: datetime) -> News | N
             ends.append(coupon.valid_until)
     if not ends:
         return None
-    name, time_zone = _short(batch.created.name), batch.created.time_zone
+    name, time_zone = _short(batch.created.name), _time_zone(batch, streams)
     last_day = local_day(min(ends) - INSTANT, time_zone)
     key = f"reminder expiry {due.batch_id} {due.day} {last_day}"
     text = f"You have a coupon of “{name}” that you have not used yet. {last_day} is the last day to use it."

@@ -14,6 +14,7 @@ from ledger.errors import InvalidField
 from ledger.limits import budget_key
 from ledger.linter import checked, lint
 from ledger.request import Request
+from ledger.terms import Terms
 from ledger.use_cases.checks import check_reason, check_version, unit_of
 from ledger.work import Loaded, Receipt, Work
 
@@ -114,6 +115,13 @@ def change_budget(
         batch.change_budget(request, now, expected_minor=expected_minor, target_minor=target_minor)
 
     return _supplying(_batch_step(request, batch_id, expected_version, step), budget_key(batch_id), target_minor)
+
+
+def check_costs_no_points(terms: Terms) -> None:
+    """Raise ``InvalidField`` where a coupon costs points: a typed code or a rule brings no receipt, and issues none."""
+    if terms.points_price is not None:
+        detail = f"a coupon of the batch costs {terms.points_price} points, so that no code or rule can issue it"
+        raise InvalidField(detail, field="batch_id")
 
 
 def _supplying(work: Work, key: str, target: int) -> Work:

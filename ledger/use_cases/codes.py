@@ -14,6 +14,7 @@ from ledger.commit import Unit
 from ledger.errors import BatchStateConflict, CodeNotFound, CodeUsed, IdempotencyKeyReused
 from ledger.events import CodesRevoked, CouponIssued
 from ledger.request import Request
+from ledger.use_cases.batches import check_costs_no_points
 from ledger.use_cases.checks import check_id, check_reason, unit_of
 from ledger.use_cases.issuing import NO_FACTS, Given, issue_one
 from ledger.work import Loaded, Work, fold
@@ -28,6 +29,7 @@ def record_codes(request: Request, codes_id: str, *, batch_id: str, kind: str, c
     def decide(loaded: Loaded) -> Unit:
         batch = loaded.batch(batch_id)
         check_takes_codes(batch, loaded.now)
+        check_costs_no_points(loaded.terms(batch.created.template_id, batch.created.template_version))
         codes = _codes(loaded, codes_id)
         if codes.version:
             raise IdempotencyKeyReused(request_id=request.request_id)

@@ -9,7 +9,7 @@ from ledger.aggregate import text_of
 from ledger.basket import Basket, Channel
 from ledger.commit import Unit
 from ledger.coupon import Coupon, Redemption
-from ledger.errors import InvalidField, QuoteChanged
+from ledger.errors import InvalidField, NotApplicable, QuoteChanged
 from ledger.pricing import Chosen, Quote, price
 from ledger.redemption import lapsed_hold, was_held
 from ledger.request import Request
@@ -25,7 +25,7 @@ from ledger.use_cases.checks import (
     unit_of,
 )
 from ledger.use_cases.quotes import offered
-from ledger.use_cases.together import check_stacking, check_together, counted
+from ledger.use_cases.together import carried_before, check_stacking, check_together, counted
 from ledger.work import Loaded, Work
 
 LOCK_ENDED = "lock_ended"
@@ -177,8 +177,9 @@ def redeem(
     """Lock and spend one coupon at once, as a till does. Answers as ``confirm``.
 
     With a ``basket`` of the same channel the coupon is priced on it: all of its terms hold, the basket's total is the
-    order's, ``discount_minor`` may be left out, and said it is at most what was found. Without one the till says what
-    comes off.
+    order's, ``discount_minor`` may be left out, and said it is at most what was found; or, where the terms leave it to
+    the till, at most what is left of the lines in scope. Without a basket the till says what comes off. Nothing
+    (``discount_minor`` 0) is refused: it would spend the coupon.
 
     Without a ``user_id`` the shown code stands for the owner. A coupon that another order holds is refused; one that
     this order used already too, under another request key, because a till that scans twice should hear of it.
@@ -206,6 +207,11 @@ def redeem(
         mine = found.chosen[0] if found else None
         if mine and mine.discount_minor is None and discount_minor is None:
             raise InvalidField("the terms leave it to the till what comes off", field="discount_minor")
+        if discount_minor == 0:
+            raise NotApplicable("a discount of 0 would spend the coupon for nothing", coupon_id=coupon_id)
+        used = redemption
+        if basket is not None and mine and mine.discount_minor is None:
+            used = redemption.within(terms, basket, carried_before(loaded, order_id, coupon_id))
         coupon.lock(
             request,
             loaded.now,
@@ -223,14 +229,14 @@ def redeem(
             request,
             loaded.now,
             terms,
-            redemption,
+            used,
             order_id=order_id,
             lock_id=None,
             order_total_minor=total_minor,
             paid_minor=paid_minor,
             channel=channel,
         )
-        check_together(loaded, order_id, [coupon], basket)
+        check_together(loaded, order_id, [coupon], basket, at_till=True)
         answer = {"order_id": order_id, "redemptions": [_redeemed(loaded, order_id, coupon, redemption)]}
         return counted(released(unit_of(request, answer, coupon), loaded, [coupon]), loaded, order_id)
 

@@ -11,6 +11,7 @@ from ledger.errors import BatchStateConflict
 from ledger.events import RuleCreated
 from ledger.request import Request
 from ledger.rules import Award, Occasion, RulePlan, Rules
+from ledger.use_cases.batches import check_costs_no_points
 from ledger.use_cases.checks import check_reason, unit_of
 from ledger.use_cases.issuing import issue_by_message
 from ledger.work import Loaded, Receipt, Work, fold
@@ -22,7 +23,10 @@ def rules_stream(merchant_id: str) -> str:
 
 
 def create_rule(request: Request, plan: RulePlan) -> Work:
-    """Issue by a rule from now on. The batch may still be a draft, but not one that issues no more."""
+    """Issue by a rule from now on. The batch may still be a draft, but not one that issues no more.
+
+    Nor one whose coupons cost points (``InvalidField``): an occasion brings no receipt.
+    """
     rule_id = derived_id("rule", request.merchant_id, request.request_id)
 
     def decide(loaded: Loaded) -> Unit:
@@ -30,6 +34,7 @@ def create_rule(request: Request, plan: RulePlan) -> Work:
         state = batch.state_at(loaded.now)
         if state in ("STOPPED", "ENDED"):
             raise BatchStateConflict(f"the batch is {state}", batch_id=batch.key, state=state)
+        check_costs_no_points(loaded.terms(batch.created.template_id, batch.created.template_version))
         rules = _rules(loaded)
         rules.create(request, loaded.now, rule_id, plan)
         unit = unit_of(request, rule_answer(rules.rules[rule_id]), rules)

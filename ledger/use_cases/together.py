@@ -26,12 +26,20 @@ def check_stacking(loaded: Loaded, coupons: Sequence[Coupon]) -> None:
             raise ExclusiveConflict(coupon_id=one.key, with_coupon_id=other.key)
 
 
-def check_together(loaded: Loaded, order_id: str, coupons: Sequence[Coupon], basket: Basket | None = None) -> None:
+def check_together(
+    loaded: Loaded,
+    order_id: str,
+    coupons: Sequence[Coupon],
+    basket: Basket | None = None,
+    *,
+    at_till: bool = False,
+) -> None:
     """Raise unless what the order spent of these coupons stands together, and with what it spent before.
 
     ``ExclusiveConflict`` as ``check_stacking``. ``NotApplicable`` where not all were priced on one basket in one call,
     or none was; and where they take more off the lines than the order costs, or than the least of their order caps
-    allows. An order of unknown total has neither bound.
+    allows. An order of unknown total has neither bound. Its total is that of the ``basket`` where one comes with the
+    call, and otherwise the least that was said of it, or that a lock's basket came to.
 
     A till that sends the ``basket`` scans one coupon after the other, so each is priced by itself; then neither a line
     nor the shipping carries more than it costs.
@@ -42,7 +50,8 @@ def check_together(loaded: Loaded, order_id: str, coupons: Sequence[Coupon], bas
         return  # its own terms were checked against the order's total
     check_stacking(loaded, coupons)
     uses = [coupon.spent_on(order_id) for coupon in coupons]
-    _check_priced_alike(loaded, order_id, coupons, uses, one_call=basket is None)
+    locks = [_lock_of(loaded, coupon, use) for coupon, use in zip(coupons, uses, strict=True)]
+    _check_priced_alike(loaded, order_id, coupons, locks, one_call=basket is None, at_till=at_till)
     all_terms = [terms_of(loaded, coupon) for coupon in coupons]
     off_shipping = sum(
         use.discount_minor for terms, use in zip(all_terms, uses, strict=True) if terms.benefit.kind == "free_shipping"
@@ -50,7 +59,12 @@ def check_together(loaded: Loaded, order_id: str, coupons: Sequence[Coupon], bas
     if basket is not None:
         _check_lines(order_id, uses, basket, off_shipping)
     off_lines = sum(use.discount_minor for use in uses) - off_shipping
-    totals = [use.order_total_minor for use in uses if use.order_total_minor is not None]
+    if basket is not None:
+        totals = [basket.total_minor]
+    else:
+        said = [use.order_total_minor for use in uses]
+        said += [lock.order_total_minor for lock in locks if lock.channel is not None]
+        totals = [total for total in said if total is not None]
     cap = min((terms.order_cap_permyriad for terms in all_terms if terms.order_cap_permyriad), default=10_000)
     most = min(totals, default=MONEY_LIMIT_MINOR) * cap // 10_000
     if totals and off_lines > most:
@@ -65,21 +79,40 @@ def counted(unit: Unit, loaded: Loaded, order_id: str) -> Unit:
     return unit
 
 
+def carried_before(loaded: Loaded, order_id: str, coupon_id: str) -> Counter[str]:
+    """What the uses of the order's other coupons took off each line."""
+    carried: Counter[str] = Counter()
+    for coupon in _spent_before(loaded, order_id):
+        if coupon.key != coupon_id:
+            for part in coupon.spent_on(order_id).allocation:
+                carried[part["line_id"]] += part["discount_minor"]
+    return carried
+
+
 def _spent_before(loaded: Loaded, order_id: str) -> list[Coupon]:
     known = [loaded.coupon(stream.removeprefix("coupon-")) for stream in loaded.order_streams]
     return [coupon for coupon in known if coupon.spends_on(order_id)]
 
 
 def _check_priced_alike(
-    loaded: Loaded, order_id: str, coupons: Sequence[Coupon], uses: Sequence[CouponSpent], *, one_call: bool
+    loaded: Loaded,
+    order_id: str,
+    coupons: Sequence[Coupon],
+    locks: Sequence[CouponLocked],
+    *,
+    one_call: bool,
+    at_till: bool,
 ) -> None:
     priced, digests = set(), set()
-    for coupon, use in zip(coupons, uses, strict=True):
-        lock = _lock_of(loaded, coupon, use)
+    for coupon, lock in zip(coupons, locks, strict=True):
         digests.add(lock.quote_digest)
         # What the order system values has no discount in its lock, with a basket or without.
         if terms_of(loaded, coupon).benefit.kind != "order_stated":
             priced.add(lock.discount_minor is not None)
+    with_basket = {lock.discount_minor is not None or lock.channel is not None for lock in locks}
+    if at_till and len(with_basket) > 1:
+        detail = "some of the order's coupons were used with a basket and some without: send it with each scan"
+        raise NotApplicable(detail, order_id=order_id)
     if len(priced) > 1:
         detail = "some of the order's coupons were locked with a basket and some without: lock all in one call"
         raise NotApplicable(detail, order_id=order_id)

@@ -22,7 +22,7 @@ def test_a_secret_is_shown_to_its_request_only(operator, auditor, ledger):
     assert made["secret"] not in str(answers)
 
 
-def test_rotation_shows_the_new_secret_once_and_ends_the_show_of_the_old(operator):
+def test_rotation_shows_the_new_secret_once_and_ends_the_show_of_the_old(operator, ledger):
     made = operator.post("/v1/channels", PLAN, key="mine").ok(201)
     path = f"/v1/channels/{made['channel_id']}/secrets"
     rotated = operator.post(path, key="turn").ok()
@@ -31,6 +31,12 @@ def test_rotation_shows_the_new_secret_once_and_ends_the_show_of_the_old(operato
     assert operator.post("/v1/channels", PLAN, key="mine").ok(201)["secret"] is None
     (listed,) = operator.get("/v1/channels").ok()["channels"]
     assert listed["old_secret_until"] is not None
+    facts = operator.post(path, key="again").refused(409, "secret_rotating")["facts"]
+    assert facts == {"id": made["channel_id"], "until": listed["old_secret_until"]}
+    assert operator.post(path, key="turn").ok() == rotated
+    with ledger.store.connection() as connection:
+        connection.execute("update channels set old_secret_until = clock_timestamp()")
+    assert operator.post(path, key="again").ok()["secret"] not in (made["secret"], rotated["secret"], None)
 
 
 def test_an_email_channel_signs_nothing(operator):

@@ -123,7 +123,6 @@ def test_a_key_may_be_any_printable_ascii_without_a_space(operator, scene):
 NAME = b'{"name": "%s", "terms": {"benefit": {"kind": "amount_off", "value_minor": 1}, "currency": "EUR"}}'
 
 MALFORMED = [
-    b"",
     b" ",
     b"{",
     b"{} {}",

@@ -68,6 +68,45 @@ def test_a_read_model_that_stopped(nobody, project, database):
     assert [name for (name, _), value in faulted.items() if value] == ["wallet"]
 
 
+def test_what_is_to_be_told_and_issued(nobody, project, ledger, database):
+    before = scrape(nobody)
+    assert before["deliveries_due"] == before["deliveries_due_age_seconds"] == {("disabled",): 0, ("enabled",): 0}
+    for name in ("deliveries_given_up", "channels_disabled", "reminders_overdue", "job_rows_waiting"):
+        assert before[name] == {(): 0}
+    project()
+    with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
+        connection.execute(TO_BE_TOLD)
+    found = scrape(nobody)
+    assert found["deliveries_due"] == {("disabled",): 2, ("enabled",): 3}
+    ages = found["deliveries_due_age_seconds"]
+    assert 7_200 <= ages["disabled",] < 7_500 and 3_600 <= ages["enabled",] < 3_900
+    assert (found["deliveries_given_up"], found["channels_disabled"]) == ({(): 1}, {(): 1})
+    assert (found["reminders_overdue"], found["job_rows_waiting"]) == ({(): 1}, {(): 7})
+
+
+TO_BE_TOLD = """
+insert into channels (channel_id, merchant_id, owner, name, kind, target, wants, after_position, disabled_at,
+                      deleted_at)
+values ('on', 'm', 'o', 'n', 'email', 'a@b.example', '{alert}', 0, null, null),
+       ('off', 'm', 'o', 'n', 'email', 'a@b.example', '{alert}', 0, now(), null),
+       ('gone', 'm', 'o', 'n', 'email', null, '{}', 0, now(), now());
+
+insert into deliveries (key, channel_id, merchant_id, type, body, state, settled_at, due_at)
+select k, c, 'm', 'alert', '{}', s, case when s <> 'due' then now() end, now() - h * interval '1 hour'
+  from (values ('a', 'on', 'due', 1), ('b', 'on', 'due', 0), ('c', 'on', 'due', 1), ('d', 'on', 'due', -1),
+               ('e', 'on', 'sent', 9), ('f', 'on', 'dead', 9), ('g', 'off', 'due', 2), ('h', 'off', 'due', 1),
+               ('i', 'gone', 'due', 5)) as d (k, c, s, h);
+
+insert into reminders (merchant_id, user_id, batch_id, notify_day, type, due_at, ends_at, coupons)
+select 'm', 'u-' || h, 'b', '2026-01-01', 'expiry', now() - h * interval '1 hour', now() + interval '2 days', '{}'
+  from (values (1), (-1)) as r (h);
+
+insert into issuance_jobs (job_id, merchant_id, batch_id, upload_id, accepted, rejected, state, started_at)
+values ('j-1', 'm', 'b', 'u-1', 10, 5, 'RUNNING', now()), ('j-2', 'm', 'b', 'u-2', 90, 0, 'FINISHED', now());
+insert into issuance_job_outcomes (job_id, code, rows) values ('j-1', '', 2), ('j-1', 'sold_out', 1), ('j-2', '', 80);
+"""
+
+
 def test_series_are_bounded(nobody, database, ledger):
     with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
         connection.execute("insert into followers select 'f-' || n, n from generate_series(1, 300) n")

@@ -11,6 +11,7 @@ import pytest
 from api import keys
 from api.app import create_app
 from api.throttle import Buckets, Limit, Limits, Throttle
+from coupon_ledger.serve import limits_of
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
 from tests.conftest import MERCHANT, Shop
@@ -198,6 +199,18 @@ def test_who_is_refused_by_one_bucket_loses_no_token_of_another(throttled, batch
     assert answer.headers["RateLimit"].startswith('"user";r=0')
 
 
+def test_one_user_who_comes_too_often_leaves_the_keys_tokens_to_the_others(throttled, batch_id, clock):
+    app = throttled(claims_key=Limit(rate=1, burst=5), user=Limit(rate=1, burst=1))
+    claim(app, batch_id, "bot").ok(201)
+    for _ in range(50):
+        assert claim(app, batch_id, "bot").refused(429, "rate_limited")["facts"]["policy"] == "user"
+    for number in range(4):
+        claim(app, batch_id, f"user-{number}").ok(201)
+    assert claim(app, batch_id, "user-5").refused(429, "rate_limited")["facts"]["policy"] == "key"
+    clock.now += 1
+    claim(app, batch_id, "user-5").ok(201)
+
+
 def test_sold_out_and_a_full_queue_are_answered_at_once_too(ledger, shop, clock):
     """Both without the writers' lock: who comes too late does not wait for those who came in time."""
     with ledger.store.connection() as connection:
@@ -234,9 +247,9 @@ def test_what_is_no_limit(text):
 
 
 def test_settings_make_the_limits():
-    assert Settings().limits() == Limits(user=Limit(5, 20), key=Limit(20_000, 40_000))
+    assert limits_of(Settings()) == Limits(user=Limit(5, 20), key=Limit(20_000, 40_000))
     told = Settings(throttle_user="0", throttle_address="0.5:10", throttle_claims_key="7:8", trusted_proxy=True)
-    assert told.limits() == Limits(
+    assert limits_of(told) == Limits(
         address=Limit(0.5, 10), claims_key=Limit(7, 8), key=Limit(20_000, 40_000), trusts_proxy=True
     )
 

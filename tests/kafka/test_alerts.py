@@ -147,6 +147,12 @@ def test_the_creator_of_the_template_is_told_and_else_everybody(
     assert said["title"] == "“Batch” is running out"
     assert said["text"] == "8 of 20 coupons are left."
     assert (said["batch_id"], said["alert"], said["number"]) == (batch, "stock_below", 2)
+    with ledger.store.connection() as connection:
+        channels.disable(connection, others)
+    ledger.do(use_cases.change_quantity(shop.request(), batch, expected=20, target=40))
+    ledger.do(use_cases.issue(shop.request(), batch, ["ann"] * 20))
+    tell(database, teller)
+    assert [to for _, to in sql(DELIVERED)] == [theirs, others, others]  # it waits, and goes to nobody else instead
 
 
 Spawn = Callable[[], subprocess.Popen[bytes]]

@@ -27,6 +27,7 @@ from ledger.database import PROJECTOR_ROLE, Database
 from ledger.reminders import Reminders
 from ledger.store import Store
 from ledger.telling import channels
+from ledger.telling.reminding import Due, tell
 from ledger.terms import Terms
 from projections.catalogue import PROJECTIONS
 from projections.rebuild import rebuild
@@ -166,6 +167,33 @@ def test_from_issue_to_the_inbox_and_the_channels(
     again = consume(broker.worker(ledger, REMINDERS, group=f"{broker.group}-anew"), 4).health()
     assert (again.effects, again.repeats, again.dead) == (0, 4, 0)
     assert (sql(TOLD), sql(DELIVERED)) == ([(3, 3)], [(6, 3)])
+
+
+@pytest.mark.parametrize(
+    ("time_zone", "batch_zone", "last_day", "over_at"),
+    [
+        ("Pacific/Kiritimati", "UTC", "2030-06-02", "2030-06-02T10:00:00Z"),
+        ("UTC", "Pacific/Kiritimati", "2030-06-01", "2030-06-02T00:00:00Z"),
+    ],
+)
+def test_the_last_day_is_of_the_clock_that_says_when(
+    ledger: Ledger, shop: Shop, sql: Sql, time_zone: str, batch_zone: str, last_day: str, over_at: str
+) -> None:
+    """The terms that the batch pinned, whatever a later version says."""
+    terms = Terms(**{**vars(TERMS), "time_zone": time_zone})
+    end = datetime(2030, 6, 1, 15, tzinfo=UTC)
+    batch_id = shop.batch(terms=terms, valid_until=end, valid_for_seconds=None, time_zone=batch_zone)
+    ((template_id,),) = sql("select substr(stream, 10) from event_log where topic = 'template.created'")
+    revised = Terms(**{**vars(TERMS), "time_zone": batch_zone})
+    ledger.do(use_cases.revise_template(shop.request(), template_id, name="Five off", terms=revised))
+    coupon = shop.coupon(batch_id=batch_id)
+    due = Due(shop.request().merchant_id, "user-1", batch_id, end.date(), "expiry", end, (coupon,))
+    with ledger.store.connection() as connection, connection.transaction():
+        [receipt] = tell(ledger, connection, [due])
+    assert receipt is not None
+    ((title, body, expires_at),) = sql("select title, body, expires_at from messages")
+    assert (title, last_day in body) == (f"“Batch” ends on {last_day}", True)
+    assert expires_at == datetime.fromisoformat(over_at)
 
 
 def test_what_no_longer_holds_is_told_to_nobody(

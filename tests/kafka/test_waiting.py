@@ -15,6 +15,7 @@ from consumers.asked import Asked
 from consumers.inputs import ORDERS
 from consumers.messages import Message, Wire
 from consumers.payloads import (
+    AllocationLine,
     OrderCancelled,
     OrderClosed,
     OrderCreated,
@@ -22,12 +23,15 @@ from consumers.payloads import (
     OrderPaymentTimeout,
     OrderRefunded,
     RedeemedCoupon,
+    ReturnedLine,
 )
 from ledger import use_cases
 from ledger.aggregate import coupon_id
 from ledger.application import Ledger
+from ledger.benefit import Benefit
 from ledger.coupon import Coupon
 from ledger.request import Request
+from ledger.terms import ReturnPolicy, Terms
 from ledger.work import fold
 from tests.conftest import Shop
 from tests.kafka.broker import MERCHANT, Broker, consume, message, running, wait_until
@@ -58,16 +62,23 @@ STEPS = {
     ("USED", "cancelled"): "coupon_used",
     ("USED", "closed"): "coupon_used",
     ("USED", "payment_timeout"): "coupon_used",
-    ("USED", "refunded"): "UNUSED",
+    ("USED", "refunded"): "OVER",
     ("LET GO", "created"): "LOCKED",
     ("LET GO", "paid"): "not_locked",
     ("LET GO", "cancelled"): "LET GO",
     ("LET GO", "closed"): "LET GO",
     ("LET GO", "payment_timeout"): "LET GO",
     ("LET GO", "refunded"): "not_used",
+    ("OVER", "created"): "LOCKED",
+    ("OVER", "paid"): "not_locked",
+    ("OVER", "cancelled"): "OVER",
+    ("OVER", "closed"): "OVER",
+    ("OVER", "payment_timeout"): "OVER",
+    ("OVER", "refunded"): "OVER",
 }
 """State of the order's coupon and type of message, to its next state or the refusal. LET GO is UNUSED, after this very
-order held it and did not use it."""
+order held it and did not use it; OVER is UNUSED, after it used it and returned it whole."""
+FREE = {"LET GO": "UNUSED", "OVER": "UNUSED"}
 KINDS = list(dict.fromkeys(kind for _, kind in STEPS))
 CURABLE = {"not_locked", "not_used"}
 
@@ -142,7 +153,7 @@ class Foretold:
         return None
 
 
-STARTS = ((), ("created",), ("created", "paid"), ("created", "cancelled"))
+STARTS = ((), ("created",), ("created", "paid"), ("created", "cancelled"), ("created", "paid", "refunded"))
 PAIRS = [(*start, *pair) for start in STARTS for pair in product(KINDS, repeat=2)]
 TRIPLES = list(product(KINDS, repeat=3))
 
@@ -152,7 +163,7 @@ TRIPLES = list(product(KINDS, repeat=3))
 def test_messages_in_every_order_and_each_twice(
     ledger: Ledger, shop: Shop, sql: Sql, polls: str, stories: list[tuple[str, ...]]
 ) -> None:
-    """Every pair of types, from a coupon unused, locked, used and let go, and all triples; in one poll or in many."""
+    """Every pair of types, from each state that a coupon can be in, and all triples; in one poll or in many."""
     batch = shop.batch(quantity=1_000, per_user_limit=None)
     issued = ledger.do(use_cases.issue(shop.request(), batch, ["user-1"] * len(stories))).answer["coupons"]
     coupons = [coupon["coupon_id"] for coupon in issued]
@@ -174,7 +185,7 @@ def test_messages_in_every_order_and_each_twice(
         dead = sql("select reason from dead_letters where key = %s order by reason", key)
         expected = Foretold(story)
         found = ledger.store.load([f"coupon-{coupon}"])
-        assert state_of(found.streams[f"coupon-{coupon}"], now) == expected.state.replace("LET GO", "UNUSED"), story
+        assert state_of(found.streams[f"coupon-{coupon}"], now) == FREE.get(expected.state, expected.state), story
         assert [reason for (reason,) in waits] == sorted(expected.reasons * 2), story
         assert [reason for (reason,) in dead] == sorted(expected.dead * 2), story
 
@@ -207,6 +218,36 @@ def test_the_end_of_an_order_whose_lock_is_over(
     assert (taken.effects, taken.early, taken.dead) == (3, 3, 0)
     assert ledger.store.head() == before
     assert {reason for reason, _ in sql(WAITING)} == {"lock_mismatch" if taken_over else "not_locked"}
+
+
+@pytest.mark.parametrize("policy", ["restore", "keep_used"])
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_the_end_of_an_order_that_was_returned_whole(
+    ledger: Ledger, shop: Shop, sql: Sql, policy: Any, taken_over: bool
+) -> None:
+    """Line by line, and told once more: whatever the policy made of the coupon, and whoever has used it since."""
+    terms = Terms(
+        benefit=Benefit(kind="amount_off", value_minor=500),
+        currency="EUR",
+        stacking_mode="stackable",
+        return_policy=ReturnPolicy(merchant_refund=policy),
+    )
+    coupon = shop.coupon(batch_id=shop.batch(terms=terms))
+    parts = [AllocationLine(line_id=line, product_id="tea", discount_minor=250) for line in ("1", "2")]
+    redeemed = RedeemedCoupon(coupon_id=coupon, discount_minor=500, allocation=parts)
+    named: dict[str, Any] = {"merchant_id": MERCHANT, "order_id": "o-1"}
+    refund = {**named, "coupon_ids": [coupon], "reason": "merchant_refund"}
+    halves = [message(OrderRefunded(**refund, lines=[ReturnedLine(line_id=line)]), f"line {line}") for line in "12"]
+    orders = Partition(ledger, ORDERS)
+    orders.take(create("o-1", coupon), message(OrderPaid(**named, redemptions=[redeemed]), "paid"), halves[0])
+    assert (orders.take(told("closed", "o-1", coupon, id="half")).dead, sql(DEAD)) == (1, [("coupon_used",)])
+    orders.take(halves[1])
+    if taken_over and policy == "restore":
+        orders.take(create("o-2", coupon), pay("o-2", coupon))
+    before = ledger.store.head()
+    taken = orders.take(*(told(kind, "o-1", coupon) for kind in ("refunded", "cancelled", "closed", "payment_timeout")))
+    assert (taken.effects, taken.early, taken.dead) == (4, 0, 0)
+    assert ledger.store.head() == before
 
 
 def test_an_order_before_its_coupon(ledger: Ledger, shop: Shop, sql: Sql) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ledger import code_jobs, code_store, till, use_cases
 from ledger.audience import Audience, Facts
+from ledger.benefit import Benefit
 from ledger.codes import CodeKeys, CodeList, normal
 from ledger.errors import (
     BatchNotFound,
@@ -28,6 +29,7 @@ from ledger.errors import (
     Unavailable,
     UserLimitReached,
 )
+from ledger.terms import Terms
 from ledger.typed_codes import exchange, use_at_till
 from tests.conftest import Shop
 from tests.postgres.tools import at_once
@@ -135,6 +137,19 @@ def test_no_codes_for_what_issues_no_more(shop, ledger, stranger, batch_id):
     with pytest.raises(BatchStateConflict):
         code_jobs.import_codes(ledger, KEYS, shop.request(), batch_id, CodeList.read(["SUMMER"]))
     assert rows(ledger, "select count(*) from codes") == rows(ledger, "select count(*) from code_sets") == [(0,)]
+
+
+def test_no_codes_for_coupons_that_cost_points(shop, ledger):
+    benefit = Benefit(kind="amount_off", value_minor=500)
+    batch_id = shop.batch(terms=Terms(benefit=benefit, currency="EUR", points_price=300))
+    listed = CodeList.read(["SUMMER-2025"])
+    for make in (
+        lambda: code_jobs.generate(ledger, KEYS, shop.request(), batch_id, 1),
+        lambda: code_jobs.import_codes(ledger, KEYS, shop.request(), batch_id, listed),
+    ):
+        with pytest.raises(InvalidField, match="costs 300 points"):
+            make()
+    assert rows(ledger, "select count(*) from events where topic = 'codes.generated'") == [(0,)]
 
 
 def test_without_a_key_there_are_no_codes(shop, ledger, batch_id):

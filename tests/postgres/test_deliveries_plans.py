@@ -12,6 +12,7 @@ from psycopg import sql
 from ledger.database import Database
 from ledger.store import Store
 from ledger.telling import deliveries
+from projections import standings
 
 CHANNELS = 50
 
@@ -28,6 +29,13 @@ def grown(shared_database: Database) -> Iterator[Store]:
             """insert into channels (channel_id, merchant_id, owner, name, kind, target, wants, after_position)
                select 'c-' || n, 'plans', 'o', 'n', 'email', 'a@b.example', '{alert}', 0
                  from generate_series(1, %(channels)s) n""",
+            """insert into channels (channel_id, merchant_id, owner, name, kind, target, wants, after_position,
+                                     disabled_at)
+               select 'd-' || n, 'plans', 'o', 'n', 'email', 'a@b.example', '{alert}', 0, now()
+                 from generate_series(1, 2) n""",
+            """insert into deliveries (key, channel_id, merchant_id, type, body, due_at)
+               select 'd' || n, 'd-' || (n %% 2 + 1), 'plans', 'alert', '{}', now() - n * interval '43.3 seconds'
+                 from generate_series(1, 6000) n""",
             """insert into deliveries (key, channel_id, merchant_id, type, body, state, settled_at, due_at)
                select n, 'c-' || (n %% %(channels)s + 1), 'plans', 'alert', '{}',
                       case when n %% 20 = 0 then 'due' when n %% 1000 = 1 then 'dead' else 'sent' end,
@@ -42,9 +50,12 @@ def grown(shared_database: Database) -> Iterator[Store]:
 
 
 QUERIES: dict[str, tuple[str, Any]] = {
-    "waiting": (deliveries._WAITING, {"limit": 1_000}),
+    "waiting": (deliveries._WAITING, {"limit": 1_000, "days": 3}),
     "claim": (deliveries._CLAIM, (["c-1", "c-11", "c-21"], [4, 4, 4], 60.0)),
-    "unsendable": (deliveries._SETTLE_UNSENDABLE, (["c-1", "c-11"],)),
+    "unsendable": (deliveries._SETTLE_UNSENDABLE, (3, ["c-1", "c-11"])),
+    "unsendable of disabled ones": (deliveries._SETTLE_UNSENDABLE, (3, ["d-1", "d-2"])),
+    "standings": (standings.DELIVERIES_DUE, {"limit": 10}),
+    "given up": (standings.DELIVERIES_GIVEN_UP, {"limit": 1_000}),
 }
 
 
@@ -74,7 +85,10 @@ def test_channels_with_something_due_are_found(grown: Store) -> None:
         found = deliveries.waiting_channels(connection, 1_000)
         assert found == sorted(set(found))
         rows = connection.execute(
-            "select distinct channel_id from deliveries where state = 'due' and due_at <= now() order by 1"
+            "select distinct channel_id from deliveries join channels using (channel_id)"
+            " where state = 'due'"
+            " and due_at <= now() - make_interval(days => case when disabled_at is null then 0 else 3 end)"
+            " order by 1"
         ).fetchall()
         assert found == sorted(row["channel_id"] for row in rows)
         with connection.transaction(force_rollback=True):

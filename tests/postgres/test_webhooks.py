@@ -78,20 +78,20 @@ def test_position_and_deliveries_are_one(shop: Shop, ledger: Ledger) -> None:
     assert len(waiting(ledger)) == 1
 
 
-def test_a_disabled_or_deleted_channel_is_told_nothing(shop: Shop, ledger: Ledger) -> None:
+def test_a_disabled_channel_is_told_later_and_a_deleted_one_nothing(shop: Shop, ledger: Ledger) -> None:
     disabled, deleted = channel(shop, "coupon.issued"), channel(shop, "coupon.issued")
     with ledger.store.connection() as connection:
         channels.disable(connection, disabled)
         channels.delete(connection, MERCHANT, deleted)
     shop.coupon()
     follow(ledger)
-    assert waiting(ledger) == []
+    assert waiting(ledger) == [(disabled, "coupon.issued", ledger.store.head())]
 
 
 def test_interest_is_by_merchant_word_and_owner(shop: Shop, ledger: Ledger) -> None:
     first = channel(shop, "alert", "reminder")
     request = Request(MERCHANT, "key:other", "other")
-    plan = {"name": "x", "kind": "email", "target": None, "wants": ["alert"]}
+    plan = {"name": "x", "kind": "email", "target": "a@b.example", "wants": ["alert"]}
     second = channels.register(ledger, request, **plan).answer["channel_id"]
     with ledger.store.connection() as connection:
 
@@ -139,6 +139,8 @@ def test_a_deleted_channel_keeps_no_secret_and_no_address(shop: Shop, ledger: Le
         ("webhook", "https://hooks.example/", ["alert", "alert"], "wants"),
         ("webhook", "https://hooks.example/", ["coupon.exploded"], "wants"),
         ("webhook", None, ["alert"], "target"),
+        ("email", None, ["alert"], "target"),
+        ("email", None, ["alert", "reminder"], "target"),
         ("email", "a@b.example", ["coupon.used"], "wants"),
         ("email", "https://hooks.example/", ["alert"], "target"),
     ],

@@ -137,7 +137,8 @@ class CouponModel:
 
     def unlock(self, now: datetime, order: str) -> None:
         state = self.state(now)
-        if order in self.held_by and (state, self.order) != ("LOCKED", order) and state != "VOIDED":
+        let_go = order in self.held_by | self.returned
+        if let_go and (state, self.order) != ("LOCKED", order) and state != "VOIDED":
             return
         refuse_unless(state, "PENDING", "UNUSED", "LOCKED", "EXPIRED")
         if state != "LOCKED":

@@ -178,7 +178,7 @@ def test_less_than_was_found_comes_back_by_line_too(wallet, basket, data):
         return
     log.lock("order-1", [each["coupon_id"] for each in priced], basket)
     held = {event.originator_id.removeprefix("coupon-"): event for event in log.events(CouponLocked)}
-    told = {id: data.draw(st.integers(0, hold.discount_minor)) for id, hold in held.items()}
+    told = {id: data.draw(st.integers(1, hold.discount_minor)) for id, hold in held.items()}
     answer = log.ask(
         use_cases.confirm, "order-1", [Redemption(coupon_id=id, discount_minor=less) for id, less in told.items()]
     )

@@ -158,11 +158,36 @@ def test_gone_disables_the_channel_at_once(desk: Desk, receiver: Receiver) -> No
     assert desk.rows()[first] == ("dead", 1, "HTTP 410")
     (later,), (good,) = desk.enqueue(channel_id), desk.enqueue(other)
     desk.deliver()
-    assert desk.rows()[later] == ("dead", 0, "the channel is disabled")
+    assert desk.rows()[later] == ("due", 0, None)
     assert desk.rows()[good][0] == "sent"
     with desk.shop.ledger.store.connection() as connection:
-        assert [each.channel_id for each in channels.wanting(connection, desk.shop.merchant_id, "alert")] == [other]
+        assert channel_id not in deliveries.waiting_channels(connection, 100)
     assert sum(path == "/gone" for path, _, _ in receiver.got) == 1
+    receiver.answer = lambda request, path: 200
+    channels.enable(desk.shop.ledger, desk.shop.request(), channel_id)
+    desk.deliver()
+    assert desk.rows()[later] == ("sent", 1, None)
+    assert desk.rows()[first][0] == "dead"
+
+
+def test_what_waits_for_a_disabled_channel_waits_three_days(desk: Desk, receiver: Receiver) -> None:
+    channel_id = desk.channel(receiver.url())
+    old, new = desk.enqueue(channel_id, 2)
+    with desk.shop.ledger.store.connection() as connection:
+        channels.disable(connection, channel_id)
+        later = "update deliveries set due_at = clock_timestamp() - make_interval(hours => %s) where key = %s"
+        connection.execute(later, (71, new))
+        connection.execute(later, (71, old))
+        desk.deliver()
+        assert {state for state, _, _ in desk.rows().values()} == {"due"}
+        connection.execute(later, (73, old))
+        desk.deliver()
+        assert desk.rows() == {old: ("dead", 0, "the channel is disabled"), new: ("due", 0, None)}
+        (dead,) = deliveries.dead(connection, channel_id=channel_id)
+        channels.enable(desk.shop.ledger, desk.shop.request(), channel_id)
+        assert deliveries.retry(connection, None, [dead.delivery_id]) == [dead.delivery_id]
+    desk.deliver()
+    assert {state for state, _, _ in desk.rows().values()} == {"sent"}
 
 
 def test_what_waits_on_a_deleted_channel_is_dropped(desk: Desk, receiver: Receiver) -> None:

@@ -30,7 +30,7 @@ from tests.unit.coupon_facts import (
 )
 from tests.unit.custody_stories import EXTEND_STORIES, SHARE_STORIES, TRANSFER_STORIES
 from tests.unit.order_stories import CONFIRM_STORIES, LOCK_STORIES, REDEEM_STORIES, UNLOCK_STORIES
-from tests.unit.priced_stories import LOCK_AGAIN_STORIES, PRICED_STORIES
+from tests.unit.priced_stories import LOCK_AGAIN_STORIES, PRICED_STORIES, STATED_STORIES
 from tests.unit.return_stories import PARTIAL_STORIES, RETURN_STORIES, VOUCHER_STORIES
 from tests.unit.specs import COUPON, INSTANT, TERMS, Story, after, created_template, issued
 from tests.unit.together_stories import ORDER_STORIES
@@ -95,6 +95,7 @@ COUPON_STORIES = {
     "lock": LOCK_STORIES,
     "lock again": LOCK_AGAIN_STORIES,
     "priced": PRICED_STORIES,
+    "stated": STATED_STORIES,
     "confirm": CONFIRM_STORIES,
     "unlock": UNLOCK_STORIES,
     "return": RETURN_STORIES,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ledger import errors, events
+from ledger.basket import Line
 from ledger.coupon import Redemption
 from ledger.scope import Scope
 from ledger.terms import Terms
@@ -28,7 +29,7 @@ from tests.unit.coupon_facts import (
     with_terms,
 )
 from tests.unit.order_stories import AT_TILL, ONLINE, hold_of, told
-from tests.unit.specs import COUPON, TERMS, Fact, Story, after
+from tests.unit.specs import COUPON, TERMS, Command, Fact, Story, after
 
 DEAR = replace(TERMS, benefit=benefit(kind="fixed_price", value_minor=5_000))
 SHIPPING = replace(TERMS, benefit=benefit(kind="free_shipping"))
@@ -116,4 +117,48 @@ PRICED_STORIES = [
     Story("a fixed price above all prices", with_terms(DEAR), redeem(discount_minor=None, basket=AT_TILL),
           errors.NotApplicable, facts={"coupon_id": COUPON}),
     Story("which a friend holds for the same order", [*SHARED, hold_of("user-2")], redeem(), errors.CouponLocked),
+    Story("nothing at a till", FRESH, redeem(discount_minor=0, basket=AT_TILL), errors.NotApplicable),
+    Story("nothing at a till that values it", with_terms(STATED), redeem(discount_minor=0), errors.NotApplicable),
+]  # fmt: skip
+
+STATED_TEA = replace(STATED, scope=Scope(products=("tea",)))
+TEA_AND_CAR = replace(AT_TILL, lines=(
+    Line(line_id="1", product_id="tea", unit_price_minor=100),
+    Line(line_id="2", product_id="car", unit_price_minor=9_900),
+    Line(line_id="3", product_id="tea", unit_price_minor=50),
+))  # fmt: skip
+SEEN = priced(discount_minor=None, allocation=[], order_total_minor=200, channel="online")
+
+
+def scan(discount: int, *parts: tuple[str, int]) -> Command:
+    """A till that states what comes off the basket, and off which of its lines."""
+    lines = [{"line_id": line_id, "product_id": None, "discount_minor": part} for line_id, part in parts]
+    return redeem(discount_minor=discount, allocation=lines, basket=TEA_AND_CAR)
+
+
+STATED_STORIES = [
+    Story("what a till states is put on the lines in scope", with_terms(STATED_TEA), scan(90), [
+          locked(discount_minor=None), on_coupon(events.CouponUsed, discount_minor=90, allocation=[
+          {"line_id": "1", "product_id": "tea", "discount_minor": 60},
+          {"line_id": "3", "product_id": "tea", "discount_minor": 30}])]),
+    Story("all that is in scope", with_terms(STATED_TEA), scan(150), [locked(), on_coupon(events.CouponUsed)]),
+    Story("not more than is in scope", with_terms(STATED_TEA), scan(151), errors.NotApplicable,
+          facts={"discount_minor": 151, "most_minor": 150}),
+    Story("on lines that the till names", with_terms(STATED_TEA), scan(101, ("1", 100), ("3", 1)),
+          [locked(), on_coupon(events.CouponUsed, discount_minor=101)]),
+    Story("not off a line out of scope", with_terms(STATED_TEA), scan(100, ("2", 100)), errors.NotApplicable,
+          facts={"line_id": "2", "most_minor": 0}),
+    Story("nor off one that is not in the basket", with_terms(STATED), scan(100, ("nope", 100)), errors.NotApplicable,
+          facts={"line_id": "nope", "most_minor": 0}),
+    Story("nor more than a line costs", with_terms(STATED), scan(101, ("1", 101)), errors.NotApplicable,
+          facts={"line_id": "1", "most_minor": 100}),
+    Story("nor so in two parts", with_terms(STATED), scan(101, ("1", 100), ("1", 1)), errors.NotApplicable),
+    Story("up to the basket that the lock saw", with_terms(STATED, SEEN), confirm(discount=200,
+          order_total_minor=10_000), [on_coupon(events.CouponUsed, discount_minor=200, order_total_minor=10_000)]),
+    Story("and not more, whatever the order is said to cost", with_terms(STATED, SEEN), confirm(discount=201,
+          order_total_minor=10_000), errors.NotApplicable, facts={"most_minor": 200}),
+    Story("nor more than a smaller order costs", with_terms(STATED, SEEN), confirm(discount=101,
+          order_total_minor=100), errors.NotApplicable, facts={"most_minor": 100}),
+    Story("where no basket was seen, as the order is said to cost", with_terms(STATED, told_of(200)),
+          confirm(discount=201, order_total_minor=300), [on_coupon(events.CouponUsed)]),
 ]  # fmt: skip

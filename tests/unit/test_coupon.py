@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger.coupon import Coupon, Redemption
-from ledger.errors import CouponNotFound, InvalidField
+from ledger.errors import CouponNotFound, InvalidField, NotApplicable
 from ledger.events import CouponLocked, CouponUnlocked, Event
 from ledger.request import Request
 from ledger.work import fold
@@ -171,3 +171,12 @@ def test_a_redemption_and_its_allocation_at_their_bounds() -> None:
     assert Redemption(coupon_id="c", discount_minor=10**12 - 1).discount_minor == 10**12 - 1
     lines = [{"line_id": str(n), "discount_minor": 0} for n in range(999)] + [{"line_id": "x", "discount_minor": 500}]
     assert len(Redemption(coupon_id="c", discount_minor=500, allocation=lines).allocation) == 1_000
+
+
+@pytest.mark.parametrize("name", ["with a basket, after one without", "without a basket, after one with it"])
+def test_a_till_hears_what_a_till_can_do(name: str) -> None:
+    backend = MemoryBackend()
+    (story,) = [bind(story, backend.tag) for story in COUPON_STORIES["order"] if story.name == name]
+    backend.given(numbered(story.given))
+    with pytest.raises(NotApplicable, match="send it with each scan"):
+        backend.perform(story.when)

@@ -9,6 +9,7 @@ import pytest
 
 from consumers import patience
 from consumers.patience import keep_doing
+from ledger.rest import rest
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_what_is_broken_is_raised(pauses: list[float]) -> None:
 
 def test_a_rest_ends_when_it_is_stopped() -> None:
     stop = threading.Event()
-    resting = threading.Thread(target=patience.rest, args=(stop, 600.0))
+    resting = threading.Thread(target=rest, args=(stop, 600.0))
     resting.start()
     stop.set()
     resting.join(5)

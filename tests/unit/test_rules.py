@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +61,7 @@ STOP = Command(use_cases.stop_rule, {"rule_id": "r-1", "reason": "over"})
 FULL = [rule(f"r-{number}") for number in range(RULE_LIMIT)]
 STOPPED_BATCH = [*running_batch(), Fact(BatchStopped, f"batch-{BATCH}", {"reason": "over"})]
 PAUSED_BATCH = [*running_batch(), Fact(BatchPaused, f"batch-{BATCH}", {"reason": "lunch"})]
+FOR_POINTS = [created_template(replace(TERMS, points_price=300)), *running_batch()[1:]]
 
 RULE_STORIES = [
     Story("the first", running_batch(), create(), [Fact(RuleCreated, STREAM, PAYLOAD)], {"batch_id": BATCH}),
@@ -68,6 +70,8 @@ RULE_STORIES = [
     Story("on a paused batch", PAUSED_BATCH, create(), [Fact(RuleCreated, STREAM)]),
     Story("on a stopped batch", STOPPED_BATCH, create(), errors.BatchStateConflict, facts={"state": "STOPPED"}),
     Story("on a batch that is over", running_batch(claim_until=T0), create(), errors.BatchStateConflict),
+    Story("on a batch whose coupons cost points", FOR_POINTS, create(), errors.InvalidField,
+          facts={"field": "batch_id"}),
     Story("on no batch", [rule()], create(), errors.BatchNotFound),
     Story("one too many", [*running_batch(), *FULL], create(), errors.RuleLimitReached, facts={"limit": RULE_LIMIT}),
     Story("in the place of one", [*running_batch(), *FULL, stopped("r-9")], create(), [Fact(RuleCreated, STREAM)]),

@@ -55,6 +55,11 @@ def stated(digest: str | None) -> Fact:
     return replace(PRICED, payload={**PRICED.payload, **named})
 
 
+def seen(fact: Fact) -> Fact:
+    """The same lock of the past, on a basket of 500."""
+    return replace(fact, payload={**fact.payload, "channel": "online", "order_total_minor": 500})
+
+
 def confirm_second(**arguments: Any) -> Command:
     return confirm(redemptions=[Redemption(coupon_id=SECOND, discount_minor=1)], **arguments)
 
@@ -170,6 +175,30 @@ ORDER_STORIES = [
           facts={"discount_minor": 890, "most_minor": 490}),
     Story("with a basket, after one without", [*TWO, hold(), use(discount=1)],
           scan_second(discount_minor=1, basket=AT_TILL), errors.NotApplicable),
+    Story("without a basket, after one with it", [*TWO, at_till("q", 100), used_at_till(100)], scan_second(),
+          errors.NotApplicable),
+    Story("stated without a basket, after one with it", [*ONE_STATED, at_till("q", 100), used_at_till(100)],
+          scan_second(), errors.NotApplicable),
+    Story("with a basket, after one stated without it", [created_template(replace(STATED, stacking_mode="stackable")),
+          created_template(STACKABLE, events.TemplateRevised), issued(), issued(coupon=SECOND, template_version=2),
+          hold(), use(discount=1)], scan_second(discount_minor=1, basket=AT_TILL), errors.NotApplicable),
+    Story("an order that grew is judged by its basket", [*TWO, at_till("q", 300), used_at_till(300)],
+          scan_second(discount_minor=100, basket=replace(TWO_LINES, lines=TWO_LINES.lines[1:])),
+          errors.NotApplicable, facts={"discount_minor": 400, "most_minor": 300}),
+    Story("to what it costs now", [*TWO, at_till("q", 200), used_at_till(200)],
+          scan_second(discount_minor=250, basket=TWO_LINES, allocation=[{"line_id": "2", "discount_minor": 250}]),
+          [Fact(events.CouponLocked, f"coupon-{SECOND}"), Fact(events.CouponUsed, f"coupon-{SECOND}")]),
+    Story("one stated at a till takes what the first left of the lines", [*ONE_STATED, at_till("q", 200),
+          used_at_till(200)], scan_second(discount_minor=400, basket=TWO_LINES),
+          [Fact(events.CouponLocked, f"coupon-{SECOND}"), Fact(events.CouponUsed, f"coupon-{SECOND}", {"allocation": [
+          {"line_id": "1", "product_id": "p", "discount_minor": 100},
+          {"line_id": "2", "product_id": "q", "discount_minor": 300}]})]),
+    Story("and not more", [*ONE_STATED, at_till("q", 200), used_at_till(200)],
+          scan_second(discount_minor=401, basket=TWO_LINES), errors.NotApplicable, facts={"most_minor": 400}),
+    Story("together not more than the basket that the lock saw, whatever is said later", [*ONE_STATED,
+          seen(priced("q")), on_second(seen(stated("q")))], confirm(order_total_minor=9_000, redemptions=[
+          Redemption(coupon_id=COUPON, discount_minor=450), Redemption(coupon_id=SECOND, discount_minor=51)]),
+          errors.NotApplicable, facts={"discount_minor": 501, "most_minor": 500}),
     Story("one unlocked stops all unlocks", [*TWO, hold()], unlock(**BOTH), errors.NotLocked),
     Story("one not held stops all confirmations", [*TWO, hold()],
           confirm(**EACH), errors.NotLocked),
