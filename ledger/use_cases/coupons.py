@@ -120,6 +120,8 @@ def share(
     check_id("user_id", user_id)
     if len(with_user_ids) > FRIEND_LIMIT:
         raise InvalidField(f"a coupon is shared with at most {FRIEND_LIMIT} users", field="with_user_ids")
+    if len(set(with_user_ids)) < len(with_user_ids):
+        raise InvalidField("a user is named twice", field="with_user_ids")
     for friend in with_user_ids:
         check_id("with_user_ids", friend)
 
