@@ -231,8 +231,8 @@ class BatchCommands(Asking):
         """A unique code of the batch, perhaps exchanged before."""
         batch, given = self.batch(number), Given(person, tier, None, self.receipts)
         if not batch.codes:
-            if batch.state(self.now) in ("STOPPED", "ENDED"):
-                return
+            if batch.state(self.now) in ("STOPPED", "ENDED") or batch.offer.points:
+                return  # no codes are made then
             request = self.request(f"codes {batch.id}")
             work = record_codes(request, batch.id, batch_id=batch.id, kind="unique", count=3)
             self.ledger.do(work)
