@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from projections.alerts import Alerts
-from projections.batch_balance import BatchBalance
-from projections.coupon_status import CouponStatus
+from projections.models.alerts import Alerts
+from projections.models.batch_balance import BatchBalance
+from projections.models.coupon_status import CouponStatus
+from projections.models.reminders import Reminders
+from projections.models.shared_coupons import SharedCoupons
+from projections.models.wallet import Wallet
 from projections.projection import Projection
-from projections.reminders import Reminders
-from projections.shared_coupons import SharedCoupons
-from projections.wallet import Wallet
 
 PROJECTIONS: tuple[Projection, ...] = (CouponStatus(), Wallet(), BatchBalance(), SharedCoupons(), Reminders(), Alerts())
 VERSIONS = {projection.name: projection.version for projection in PROJECTIONS}

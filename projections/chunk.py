@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 
 from ledger.errors import LedgerError
 from ledger.events import EVENTS, Event, Recorded
-from projections.moves import Move, moves_of
+from projections.models.moves import Move, moves_of
 
 Decode = Callable[[str, int, str, bytes], Event]
 

@@ -12,8 +12,8 @@ from ledger.alerts import Alerts
 from ledger.benefit import Benefit
 from ledger.database import Database
 from ledger.terms import Terms
-from projections.alerts import Meter, _claims
 from projections.catalogue import PROJECTIONS
+from projections.models.alerts import Meter, _claims
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from tests.unit.specs import issued

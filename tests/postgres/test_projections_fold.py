@@ -22,7 +22,7 @@ from ledger.errors import BatchNotFound, CouponNotFound, Refusal
 from ledger.terms import ReturnPolicy, Terms
 from ledger.work import Work, fold
 from projections import checkpoints, queries
-from projections.moves import COUPON_EVENTS
+from projections.models.moves import COUPON_EVENTS
 from projections.runner import Runner
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)

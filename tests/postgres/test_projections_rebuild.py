@@ -18,10 +18,10 @@ from ledger.database import Database
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk
+from projections.models.wallet import Wallet
 from projections.projection import Connection, Projection
 from projections.rebuild import RebuildRunning, rebuild
 from projections.runner import Runner
-from projections.wallet import Wallet
 
 COUPONS = 30
 

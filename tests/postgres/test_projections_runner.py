@@ -19,10 +19,10 @@ from ledger.database import Database
 from projections import checkpoints, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk
-from projections.coupon_status import CouponStatus
+from projections.models.coupon_status import CouponStatus
+from projections.models.wallet import Wallet
 from projections.projection import Connection, Projection
 from projections.runner import Runner
-from projections.wallet import Wallet
 
 WAIT_SECONDS = 20.0
 

@@ -13,7 +13,7 @@ from ledger import events
 from ledger.database import Database
 from projections import queries
 from projections.catalogue import PROJECTIONS
-from projections.moves import COUPON_EVENTS
+from projections.models.moves import COUPON_EVENTS
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from tests.postgres.lives import T0, USERS, Life, Lives

@@ -21,8 +21,9 @@ from ledger.database import PROJECTOR_ROLE, Database
 from ledger.errors import Refusal
 from ledger.reminders import Reminders
 from ledger.terms import ReturnPolicy, Terms
-from projections import checkpoints, reminders
+from projections import checkpoints
 from projections.catalogue import PROJECTIONS
+from projections.models import reminders
 from projections.rebuild import rebuild
 from projections.runner import Runner
 

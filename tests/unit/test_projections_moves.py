@@ -21,8 +21,8 @@ from ledger.events import (
     CouponUsed,
     Recorded,
 )
-from projections.bulk import joined
-from projections.moves import moves_of
+from projections.models.bulk import joined
+from projections.models.moves import moves_of
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 T1 = T0 + timedelta(days=30)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from projections.bulk import copy_rows, expect_rows, joined
 from projections.chunk import Chunk
-from projections.moves import COUPON_EVENTS, Move
+from projections.models.bulk import copy_rows, expect_rows, joined
+from projections.models.moves import COUPON_EVENTS, Move
 from projections.projection import Connection, Projection
 
 

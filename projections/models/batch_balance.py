@@ -31,9 +31,9 @@ from ledger.events import (
     CouponVoided,
     Event,
 )
-from projections.bulk import expect_rows
 from projections.chunk import Chunk
-from projections.moves import COUPON_EVENTS
+from projections.models.bulk import expect_rows
+from projections.models.moves import COUPON_EVENTS
 from projections.projection import Connection, Projection
 
 
