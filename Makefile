@@ -17,7 +17,7 @@ demo: .venv/installed ## Run a grocer's year of coupons on embedded servers (ARG
 	$(BIN)/coupon-ledger demo $(ARGS)
 
 test: .venv/installed ## Run every test on real servers that the tests start (ARGS="tests/unit -k coupon")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: .venv/installed ## Format, lint, types, import rules and unit tests, in under a minute
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import class_row
 
-from consumers.follower import Connection, Follower
+from consumers.follower import MOVE, Connection, Follower
 from consumers.messages import Wire, encode
 from consumers.outlet import Outlet
 from consumers.payloads import CouponAlert
@@ -58,13 +58,13 @@ class AlertTeller(Follower):
         cursor = connection.cursor(row_factory=class_row(Crossing))
         crossings = cursor.execute(_NEXT, (position, GROUP_LIMIT), prepare=True).fetchall()
         if not crossings and folded is not None and folded["position"] > position:
-            connection.execute(_MOVE, (folded["position"], NAME), prepare=True)
+            connection.execute(MOVE, (folded["position"], NAME), prepare=True)
         if crossings:
             batches = self._batches(connection, {each.batch_id for each in crossings})
             alerts = [_alert(each, batches[each.batch_id]) for each in crossings]
             self._outlet.send([_message(each, alert) for each, alert in zip(crossings, alerts, strict=True)])
             self._enqueue(connection, alerts, batches)
-            connection.execute(_MOVE, (crossings[-1].position, NAME), prepare=True)
+            connection.execute(MOVE, (crossings[-1].position, NAME), prepare=True)
         return len(crossings)
 
     def close(self) -> None:
@@ -151,5 +151,3 @@ select batch_id, kind, number, merchant_id, position, recorded_at, facts
 """
 
 _FOLDED = "select position from projection_checkpoints where name = 'alerts'"
-
-_MOVE = "update followers set position = %s, updated_at = clock_timestamp() where name = %s"

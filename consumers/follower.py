@@ -61,7 +61,7 @@ class Follower:
         events = list(self._store.read(connection, position, self._chunk_events))
         if events:
             self._handle(connection, events)
-            connection.execute(_MOVE, (events[-1].position, self.name), prepare=True)
+            connection.execute(MOVE, (events[-1].position, self.name), prepare=True)
         return len(events)
 
 
@@ -70,4 +70,5 @@ _TAKE = "select position from followers where name = %s for update skip locked"
 
 _BEGIN = "insert into followers (name) values (%s) on conflict do nothing"
 
-_MOVE = "update followers set position = %s, updated_at = clock_timestamp() where name = %s"
+MOVE = "update followers set position = %s, updated_at = clock_timestamp() where name = %s"
+"""To a position, by name; only while the row is locked."""

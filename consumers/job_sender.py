@@ -6,7 +6,6 @@ ids, and has no second effect.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any
@@ -16,19 +15,16 @@ from kafka.errors import KafkaError
 from consumers import topics
 from consumers.messages import Wire, encode
 from consumers.outlet import Outlet
+from consumers.patience import keep_doing
 from consumers.payloads import IssueRequested, UserFacts
 from ledger.application import Ledger
 from ledger.errors import ServiceError
 from ledger.issuance import work as issuance_work
 from ledger.issuance.chunks import accepted_rows, sweep
 from ledger.issuance.work import Turn
-from ledger.rest import rest
-
-log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.2
 """Between looks for something to do; a poll of messages takes about as long."""
-LONGEST_PAUSE_SECONDS = 5.0
 SWEEP_SECONDS = 60.0
 
 
@@ -45,18 +41,14 @@ class JobSender:
 
         The database and the broker may come and go: the same chunk is sent again.
         """
-        pause = IDLE_SECONDS
-        while not stop.is_set():
-            try:
-                if self.step():
-                    continue
-                self._sweep_now_and_then()
-                pause = IDLE_SECONDS
-            except (ServiceError, KafkaError) as error:
-                log.warning("jobs wait %.1f s: %s: %s", pause, type(error).__name__, error)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            rest(stop, pause)
+        keep_doing("jobs", self._turn, stop, (ServiceError, KafkaError))
         self.close()
+
+    def _turn(self) -> float:
+        if self.step():
+            return 0.0
+        self._sweep_now_and_then()
+        return IDLE_SECONDS
 
     def step(self) -> bool:
         """Do the next thing for the job that has waited longest; ``False`` where there was nothing to do.

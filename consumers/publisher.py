@@ -7,25 +7,20 @@ the log is one batch for each partition, which the broker takes whole or not at 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
 
 from consumers.follower import Connection, Follower
 from consumers.messages import Wire
+from consumers.outlet import Outlet
 from consumers.topics import EVENTS, EVENTS_MESSAGE_LIMIT_BYTES
 from ledger import events
 from ledger.events import Recorded
 from ledger.published import published
 from ledger.store import Store
-
-log = logging.getLogger(__name__)
 
 NAME = "publisher"
 VERSIONS: dict[str, int] = dict.fromkeys(events.EVENTS, 1)
@@ -40,23 +35,11 @@ larger."""
 _HEADERS_BYTES = 256
 """More than the headers, the key and the framing of one message take."""
 
-# Sending a piece and giving up on it end before the database ends an idle transaction (10 s).
 _PRODUCER = {
-    "acks": "all",
-    "enable_idempotence": True,
     "linger_ms": 500,  # a flush ends it: until then a piece gathers in one batch for each partition
     "batch_size": 2 * EVENTS_MESSAGE_LIMIT_BYTES,
     "max_request_size": 2 * EVENTS_MESSAGE_LIMIT_BYTES,
-    "compression_type": "zstd",
-    "max_block_ms": 2_000,
-    "bootstrap_timeout_ms": 2_000,
-    "request_timeout_ms": 2_400,
-    "delivery_timeout_ms": 3_000,
-    "allow_auto_create_topics": False,
 }
-_FLUSH_SECONDS = 3.2
-"""Twice, where some messages fail at their time-out and others not even then."""
-_CLOSE_SECONDS = 2.5
 _STILL_HERE = "select 1"
 """Otherwise the database would take the transaction for an idle one after several such waits."""
 
@@ -67,59 +50,19 @@ class Publisher:
     def __init__(self, schema: str, bootstrap: str | list[str], *, prefix: str = "", **kafka: Any) -> None:
         """``kafka`` is handed to kafka-python's producer (security settings)."""
         self._source = source_of(schema)
-        self._topic = f"{prefix}{EVENTS}"
-        self._settings = _PRODUCER | {"bootstrap_servers": bootstrap} | kafka
-        self._producer: Any = None
+        self._outlet = Outlet(bootstrap, f"{prefix}{EVENTS}", _PRODUCER | kafka)
 
     def send(self, connection: Connection, chunk: Sequence[Recorded]) -> None:
         """Send a chunk of the log. Raises ``KafkaError`` when a part of it was not acknowledged."""
-        try:
-            if self._producer is None:
-                self._producer = _producer(self._settings)
-                connection.execute(_STILL_HERE)
-            for piece in _pieces(message_of(recorded, self._source) for recorded in chunk):
-                self._send(piece)
-                connection.execute(_STILL_HERE)
-        except BaseException:
-            # A new producer begins anew; what the old one still had on its way can only come twice.
-            self.close()
-            raise
-
-    def _send(self, piece: list[Wire]) -> None:
-        producer = self._producer
-        futures = [producer.send(self._topic, wire.value, wire.key, wire.headers) for wire in piece]
-        producer.flush(_FLUSH_SECONDS)
-        for future in futures:
-            future.get(timeout=0)
+        self._outlet.open()
+        connection.execute(_STILL_HERE)
+        for piece in _pieces(message_of(recorded, self._source) for recorded in chunk):
+            self._outlet.send(piece)
+            connection.execute(_STILL_HERE)
 
     def close(self) -> None:
         """Let the producer go, with whatever it still has on its way."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            # Its own way to close waits for messages that kafka-python 3.0.12 may never settle once one has timed out,
-            # and then leaves its thread and its connections behind.
-            producer._sender.force_close()
-            producer._sender.join(_CLOSE_SECONDS)
-            try:
-                producer.close(timeout=0)
-            except KafkaError as error:
-                log.warning("the producer did not end in time: %s", error)
-
-
-def _producer(settings: dict[str, Any]) -> Any:
-    """A producer that reached a broker. Where none answers, kafka-python would leave its sockets open."""
-    clients: list[Any] = []
-
-    def client(**config: Any) -> Any:
-        clients.append(KafkaNetClient(**config))
-        return clients[-1]
-
-    try:
-        return KafkaProducer(kafka_client=client, **settings)
-    except KafkaError:
-        for each in clients:
-            each.close()
-        raise
+        self._outlet.close()
 
 
 def source_of(schema: str) -> str:
