@@ -63,7 +63,21 @@ class ReturnedPart:
     discount_minor: int
 
 
-SHAPES: Mapping[str, Any] = {"terms": Terms, "allocation": list[AllocationPart], "lines": list[ReturnedPart]}
+@dataclass(frozen=True)
+class LineInScope:
+    """A line off which the order system may say what a coupon takes, and what it costs."""
+
+    line_id: str
+    product_id: str
+    amount_minor: int
+
+
+SHAPES: Mapping[str, Any] = {
+    "terms": Terms,
+    "allocation": list[AllocationPart],
+    "lines": list[ReturnedPart],
+    "lines_in_scope": list[LineInScope],
+}
 """What lies in payload fields that Python knows as mappings only."""
 PARTLY: Mapping[str, Any] = {"alerts": Alerts, "audience": Audience, "facts": Facts}
 """The same, where only what was said is there."""

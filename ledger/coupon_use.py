@@ -49,6 +49,7 @@ class OrderedCoupon(CouponState):
         discount_minor: int | None = None,
         allocation: Sequence[Mapping[str, Any]] = (),
         channel: str | None = None,
+        lines_in_scope: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Hold the coupon for an order of its owner, or of a friend with whom it is shared.
 
@@ -57,7 +58,7 @@ class OrderedCoupon(CouponState):
         and makes another lock, which ends no earlier. The shopper was in time then: only its validity is not judged.
 
         ``channel`` says that the ledger saw the basket; ``discount_minor`` and ``allocation`` are what it found the
-        coupon to be worth, unless the terms leave that to the order system.
+        coupon to be worth, unless the terms leave that to the order system: then ``lines_in_scope`` are kept.
         """
         self._exists()
         self.check_holder(user_id)
@@ -73,6 +74,7 @@ class OrderedCoupon(CouponState):
             "discount_minor": discount_minor,
             "allocation": [dict(part) for part in allocation],
             "channel": channel,
+            "lines_in_scope": [dict(line) for line in lines_in_scope],
         }
         held = self.held_for(order_id, user_id, now)
         if not held:
@@ -111,12 +113,14 @@ class OrderedCoupon(CouponState):
         paid_minor: int | None,
         channel: str | None = None,
         lapsed: events.CouponLocked | None = None,
+        carried: Mapping[str, int] | None = None,
     ) -> None:
         """Spend the coupon on the order that holds it. Where this order used it at this discount, nothing happens.
 
         Validity and hours were judged at the lock, so a live lock is confirmed after their end too. After the lock's
         end it is late: terms may let it count while the coupon is still valid, still its holder's to use, and nobody
-        else holds it. ``lapsed`` is such a hold whose end was written down (``lapsed_hold``).
+        else holds it. ``lapsed`` is such a hold whose end was written down (``lapsed_hold``). ``carried`` is what other
+        coupons take off each line of the order.
 
         A voucher that leaves a balance is debited, until the use that empties it. Where no ``channel`` is told it is
         the lock's, or ``online``.
@@ -137,7 +141,7 @@ class OrderedCoupon(CouponState):
             self.check_holder(hold.holder_id)
         channel = channel or hold.channel or "online"
         priced = hold.discount_minor is not None
-        discount_minor, allocation = redemption.under(hold)
+        discount_minor, allocation = redemption.under(hold, carried or {})
         if redemption.discount_minor == 0 and terms.benefit.kind != "order_stated":
             raise NotApplicable("a discount of 0 would spend the coupon for nothing", coupon_id=self.key)
         check_total(self.key, terms, order_total_minor, priced=priced)
@@ -279,5 +283,5 @@ class OrderedCoupon(CouponState):
     def _lock_again(self, request: Request, now: datetime, hold: events.CouponLocked) -> None:
         """A late use follows a lock as any other does, though the end of that lock was written down meanwhile."""
         kept = ("order_id", "lock_id", "order_total_minor", "quote_digest", "holder_id", "discount_minor", "allocation")
-        whole = {name: getattr(hold, name) for name in (*kept, "channel")}
+        whole = {name: getattr(hold, name) for name in (*kept, "channel", "lines_in_scope")}
         self._record(events.CouponLocked, request, now, lock_ends_at=now, **whole)

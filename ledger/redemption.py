@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ledger.basket import Basket
@@ -50,57 +50,40 @@ class Redemption:
         if parts and (any(type(part) is not int or part < 0 for part in parts) or sum(parts) != self.discount_minor):
             raise InvalidField("the allocation's parts are whole and sum to discount_minor", field="allocation")
 
-    def under(self, hold: CouponLocked) -> tuple[int, list[dict[str, Any]]]:
+    def under(self, hold: CouponLocked, carried: Mapping[str, int]) -> tuple[int, list[dict[str, Any]]]:
         """The discount and its allocation: as said, or as the lock found them where nothing is said.
 
         A discount that is less than the lock found, said without an allocation, is on the lines in proportion to what
-        the lock found, by largest remainder; lines that get nothing of it are left out.
+        the lock found, by largest remainder; lines that get nothing of it are left out. Where the lock kept the lines
+        of a basket, because the order system says what comes off them, each carries at most what it costs less what
+        other uses of the order took off it (``carried``, by line), and the discount is on them in proportion to that.
 
-        Raises ``InvalidField`` when neither says a discount, ``NotApplicable`` for a line that carries more than the
-        lock found it to carry.
+        Raises ``InvalidField`` when neither says a discount, ``NotApplicable`` for one that is more than the lines in
+        scope have, and for a line that carries more than may come off it.
         """
         discount = hold.discount_minor if self.discount_minor is None else self.discount_minor
         if discount is None:
-            raise InvalidField("discount_minor is needed: the lock came without a basket", field="redemptions")
+            raise InvalidField("discount_minor is needed: the lock found none", field="redemptions")
+        room = hold.allocation
+        if hold.lines_in_scope:
+            room = [_left(line, carried) for line in hold.lines_in_scope]
+            self._check_sum(discount, room)
         if not self.allocation:
-            parts = spread(discount, [part["discount_minor"] for part in hold.allocation])
-            found = zip(hold.allocation, parts, strict=True)
-            return discount, [{**line, "discount_minor": part} for line, part in found if part]
-        if hold.discount_minor is not None:
-            self._check_lines(hold.allocation)
+            parts = zip(room, spread(discount, [part["discount_minor"] for part in room]), strict=True)
+            return discount, [{**line, "discount_minor": part} for line, part in parts if part]
+        if hold.lines_in_scope or hold.discount_minor is not None:
+            self._check_lines(room)
         return discount, [dict(part) for part in self.allocation]
 
-    def within(self, terms: Terms, basket: Basket, carried: Mapping[str, int]) -> Redemption:
-        """The same on the lines of a basket, where the terms leave the discount to the till that sends it.
-
-        Each line in scope carries at most what it costs less what other uses of the order took off it (``carried``, by
-        line). Without an allocation the discount is on them in proportion to that, by largest remainder. Raises
-        ``NotApplicable`` where it is more than there is.
-        """
-        covered = terms.scope.covered(Places(basket.lines))
-        found: list[dict[str, Any]] = [
-            {
-                "line_id": line.line_id,
-                "product_id": line.product_id,
-                "discount_minor": max(0, line.amount_minor - carried.get(line.line_id, 0)),
-            }
-            for index, line in enumerate(basket.lines)
-            if covered >> index & 1
-        ]
-        weights = [part["discount_minor"] for part in found]
-        assert self.discount_minor is not None
-        if self.discount_minor > sum(weights):
+    def _check_sum(self, discount: int, room: Sequence[Mapping[str, Any]]) -> None:
+        most = sum(part["discount_minor"] for part in room)
+        if discount > most:
             raise NotApplicable(
                 "the discount is more than is left of the lines in scope",
                 coupon_id=self.coupon_id,
-                discount_minor=self.discount_minor,
-                most_minor=sum(weights),
+                discount_minor=discount,
+                most_minor=most,
             )
-        if self.allocation:
-            self._check_lines(found)
-            return self
-        parts = zip(found, spread(self.discount_minor, weights), strict=True)
-        return replace(self, allocation=[{**line, "discount_minor": part} for line, part in parts if part])
 
     def _check_lines(self, most_of: Sequence[Mapping[str, Any]]) -> None:
         found = {part["line_id"]: part for part in most_of}
@@ -120,6 +103,21 @@ class Redemption:
             product_id = part.get("product_id")
             if product_id is not None and told[line_id] and product_id != found[line_id]["product_id"]:
                 raise NotApplicable("a line is of another product", coupon_id=self.coupon_id, line_id=line_id)
+
+
+def _left(line: Mapping[str, Any], carried: Mapping[str, int]) -> dict[str, Any]:
+    left_minor = max(0, line["amount_minor"] - carried.get(line["line_id"], 0))
+    return {"line_id": line["line_id"], "product_id": line["product_id"], "discount_minor": left_minor}
+
+
+def lines_in_scope(terms: Terms, basket: Basket) -> list[dict[str, Any]]:
+    """The lines of a basket that the terms cover, as ``coupon.locked`` keeps them."""
+    covered = terms.scope.covered(Places(basket.lines))
+    return [
+        {"line_id": line.line_id, "product_id": line.product_id, "amount_minor": line.amount_minor}
+        for index, line in enumerate(basket.lines)
+        if covered >> index & 1
+    ]
 
 
 def check_total(coupon_id: str, terms: Terms, order_total_minor: int | None, *, priced: bool) -> None:

@@ -54,7 +54,7 @@ class CouponIssued(CouponEvent, topic="coupon.issued"):
 class CouponLocked(CouponEvent, topic="coupon.locked"):
     """An order holds the coupon until ``lock_ends_at``, when the hold ends whether or not anybody writes it down."""
 
-    class_version: ClassVar[int] = 3
+    class_version: ClassVar[int] = 4
 
     order_id: str
     lock_id: str
@@ -71,6 +71,9 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
     """That discount by line, as in ``coupon.used``."""
     channel: str | None
     """How the basket is bought, ``online`` or ``in_store``, where the lock came with one."""
+    lines_in_scope: list[dict[str, Any]]
+    """``[{"line_id", "product_id", "amount_minor"}]``: the basket's lines in scope and what each costs, where the order
+    system says what comes off them. Empty where the ledger found that itself, or saw no basket."""
 
     @staticmethod
     def upcast_v1_v2(payload: dict[str, Any]) -> None:
@@ -81,6 +84,11 @@ class CouponLocked(CouponEvent, topic="coupon.locked"):
     def upcast_v2_v3(payload: dict[str, Any]) -> None:
         """Version 2 judged the channel of a basket and did not keep it."""
         payload["channel"] = None
+
+    @staticmethod
+    def upcast_v3_v4(payload: dict[str, Any]) -> None:
+        """Version 3 kept no lines, so of its locks the basket's total alone bounds what an order system says."""
+        payload["lines_in_scope"] = []
 
     def apply(self, aggregate: Any) -> None:
         aggregate.order_id = self.order_id

@@ -11,8 +11,9 @@ from ledger.commit import Unit
 from ledger.coupon import Coupon, Redemption
 from ledger.errors import InvalidField, NotApplicable, QuoteChanged
 from ledger.pricing import Chosen, Quote, price
-from ledger.redemption import lapsed_hold, was_held
+from ledger.redemption import lapsed_hold, lines_in_scope, was_held
 from ledger.request import Request
+from ledger.terms import Terms
 from ledger.use_cases.checks import (
     check_id,
     check_money,
@@ -25,7 +26,7 @@ from ledger.use_cases.checks import (
     unit_of,
 )
 from ledger.use_cases.quotes import offered
-from ledger.use_cases.together import carried_before, check_stacking, check_together, counted
+from ledger.use_cases.together import carried_before, check_stacking, check_together, counted, off_lines
 from ledger.work import Loaded, Work
 
 LOCK_ENDED = "lock_ended"
@@ -70,10 +71,11 @@ def lock(
         priced = {each.coupon_id: each for each in found.chosen} if found else {}
         for coupon in coupons:
             mine = priced.get(coupon.key)
+            terms = terms_of(loaded, coupon)
             coupon.lock(
                 request,
                 loaded.now,
-                terms_of(loaded, coupon),
+                terms,
                 order_id=order_id,
                 user_id=user_id,
                 ttl_seconds=ttl_seconds,
@@ -82,6 +84,7 @@ def lock(
                 discount_minor=mine.discount_minor if mine else None,
                 allocation=mine.allocation if mine else (),
                 channel=basket.channel if basket else None,
+                lines_in_scope=_stated_on(terms, basket, mine),
             )
         if found is None:
             check_stacking(loaded, coupons)
@@ -97,6 +100,11 @@ def _priced(loaded: Loaded, coupons: Sequence[Coupon], order_id: str, user_id: s
     for coupon in coupons:
         coupon.check_holder(user_id)
     return price([offered(loaded, coupon, order_id, user_id) for coupon in coupons], basket, loaded.now)
+
+
+def _stated_on(terms: Terms, basket: Basket | None, mine: Chosen | None) -> list[dict[str, Any]]:
+    """The lines off which an order system may say what a coupon takes that it values itself."""
+    return lines_in_scope(terms, basket) if basket and mine and mine.discount_minor is None else []
 
 
 def _locked(coupon: Coupon, priced: Mapping[str, Chosen]) -> dict[str, Any]:
@@ -140,7 +148,9 @@ def confirm(
 
     def decide(loaded: Loaded) -> Unit:
         coupons = [loaded.coupon(id) for id in coupon_ids]
-        for coupon in coupons:
+        carried = carried_before(loaded, order_id, coupon_ids)
+        # What the order system values comes last, on what the others left of the lines.
+        for coupon in sorted(coupons, key=lambda each: terms_of(loaded, each).benefit.kind == "order_stated"):
             coupon.confirm(
                 request,
                 loaded.now,
@@ -152,7 +162,9 @@ def confirm(
                 paid_minor=paid_minor,
                 channel=channel,
                 lapsed=lapsed_hold(loaded.streams[coupon.id]),
+                carried=carried,
             )
+            carried.update(off_lines(coupon.spent_on(order_id)))
         check_together(loaded, order_id, coupons)
         redeemed = [_redeemed(loaded, order_id, coupon, by_id[coupon.key]) for coupon in coupons]
         unit = unit_of(request, {"order_id": order_id, "redemptions": redeemed}, *coupons)
@@ -209,9 +221,6 @@ def redeem(
             raise InvalidField("the terms leave it to the till what comes off", field="discount_minor")
         if discount_minor == 0:
             raise NotApplicable("a discount of 0 would spend the coupon for nothing", coupon_id=coupon_id)
-        used = redemption
-        if basket is not None and mine and mine.discount_minor is None:
-            used = redemption.within(terms, basket, carried_before(loaded, order_id, coupon_id))
         coupon.lock(
             request,
             loaded.now,
@@ -224,17 +233,19 @@ def redeem(
             discount_minor=mine.discount_minor if mine else None,
             allocation=mine.allocation if mine else (),
             channel=basket.channel if basket else None,
+            lines_in_scope=_stated_on(terms, basket, mine),
         )
         coupon.confirm(
             request,
             loaded.now,
             terms,
-            used,
+            redemption,
             order_id=order_id,
             lock_id=None,
             order_total_minor=total_minor,
             paid_minor=paid_minor,
             channel=channel,
+            carried=carried_before(loaded, order_id, [coupon_id]),
         )
         check_together(loaded, order_id, [coupon], basket, at_till=True)
         answer = {"order_id": order_id, "redemptions": [_redeemed(loaded, order_id, coupon, redemption)]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 
 from ledger import limits
@@ -79,14 +79,21 @@ def counted(unit: Unit, loaded: Loaded, order_id: str) -> Unit:
     return unit
 
 
-def carried_before(loaded: Loaded, order_id: str, coupon_id: str) -> Counter[str]:
-    """What the uses of the order's other coupons took off each line."""
+def carried_before(loaded: Loaded, order_id: str, named: Collection[str]) -> Counter[str]:
+    """What the uses of the order's other coupons, those not named, took off each line."""
     carried: Counter[str] = Counter()
     for coupon in _spent_before(loaded, order_id):
-        if coupon.key != coupon_id:
-            for part in coupon.spent_on(order_id).allocation:
-                carried[part["line_id"]] += part["discount_minor"]
+        if coupon.key not in named:
+            carried.update(off_lines(coupon.spent_on(order_id)))
     return carried
+
+
+def off_lines(use: CouponSpent) -> Counter[str]:
+    """What a use takes off each line."""
+    off: Counter[str] = Counter()
+    for part in use.allocation:
+        off[part["line_id"]] += part["discount_minor"]
+    return off
 
 
 def _spent_before(loaded: Loaded, order_id: str) -> list[Coupon]:
@@ -137,8 +144,7 @@ def _check_lines(order_id: str, uses: Sequence[CouponSpent], basket: Basket, off
         )
     off: Counter[str] = Counter()
     for use in uses:
-        for part in use.allocation:
-            off[part["line_id"]] += part["discount_minor"]
+        off.update(off_lines(use))
     for line in basket.lines:
         if off[line.line_id] > line.amount_minor:
             raise NotApplicable(

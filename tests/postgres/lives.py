@@ -80,6 +80,7 @@ class Life:
             discount_minor=None,
             allocation=[],
             channel=None,
+            lines_in_scope=[],
         )
 
     def hold_longer(self) -> None:
@@ -109,7 +110,7 @@ class Life:
             credited_minor=debit.discount_minor,
             balance_minor=self.coupon.balance_minor + debit.discount_minor,
             restored=self.stored_state == "USED",
-            lines=[],
+            lines_in_scope=[],
         )
 
     def return_(self) -> None:

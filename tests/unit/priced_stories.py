@@ -127,6 +127,11 @@ TEA_AND_CAR = replace(AT_TILL, lines=(
     Line(line_id="2", product_id="car", unit_price_minor=9_900),
     Line(line_id="3", product_id="tea", unit_price_minor=50),
 ))  # fmt: skip
+TEA = [
+    {"line_id": "1", "product_id": "tea", "amount_minor": 100},
+    {"line_id": "3", "product_id": "tea", "amount_minor": 50},
+]
+SEEN_TEA = priced(discount_minor=None, allocation=[], order_total_minor=10_050, channel="online", lines_in_scope=TEA)
 SEEN = priced(discount_minor=None, allocation=[], order_total_minor=200, channel="online")
 
 
@@ -136,7 +141,30 @@ def scan(discount: int, *parts: tuple[str, int]) -> Command:
     return redeem(discount_minor=discount, allocation=lines, basket=TEA_AND_CAR)
 
 
+def stated_on(discount: int, *parts: tuple[str, int]) -> Command:
+    """An order system that states what came off a locked coupon's lines."""
+    lines = [{"line_id": line_id, "product_id": None, "discount_minor": part} for line_id, part in parts]
+    return confirm(redemptions=[Redemption(coupon_id=COUPON, discount_minor=discount, allocation=lines)])
+
+
 STATED_STORIES = [
+    Story("a lock keeps the lines in scope of what it does not value itself", with_terms(STATED_TEA),
+          lock(basket=replace(TEA_AND_CAR, channel="online")), [locked(discount_minor=None, lines_in_scope=TEA)]),
+    Story("and of what it values none", FRESH, lock(basket=ONLINE), [locked(discount_minor=300, lines_in_scope=[])]),
+    Story("what an order system states is put on the lines that the lock kept", with_terms(STATED_TEA, SEEN_TEA),
+          stated_on(90), [on_coupon(events.CouponUsed, allocation=[
+          {"line_id": "1", "product_id": "tea", "discount_minor": 60},
+          {"line_id": "3", "product_id": "tea", "discount_minor": 30}])]),
+    Story("it is not more than they cost", with_terms(STATED_TEA, SEEN_TEA), stated_on(151), errors.NotApplicable,
+          facts={"discount_minor": 151, "most_minor": 150}),
+    Story("nor off another line", with_terms(STATED_TEA, SEEN_TEA), stated_on(100, ("2", 100)), errors.NotApplicable,
+          facts={"line_id": "2", "most_minor": 0}),
+    Story("nor off a line more than it costs", with_terms(STATED_TEA, SEEN_TEA), stated_on(51, ("3", 51)),
+          errors.NotApplicable, facts={"line_id": "3", "most_minor": 50}),
+    Story("nothing off them", with_terms(STATED_TEA, SEEN_TEA), stated_on(0),
+          [on_coupon(events.CouponUsed, discount_minor=0, allocation=[])]),
+    Story("late, on the lines of the lock", with_terms(replace(STATED_TEA, late_confirm="accept"), SEEN_TEA, LAPSED),
+          confirm(at=after(5), discount=151), errors.NotApplicable, facts={"most_minor": 150}),
     Story("what a till states is put on the lines in scope", with_terms(STATED_TEA), scan(90), [
           locked(discount_minor=None), on_coupon(events.CouponUsed, discount_minor=90, allocation=[
           {"line_id": "1", "product_id": "tea", "discount_minor": 60},

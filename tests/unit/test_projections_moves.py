@@ -42,7 +42,7 @@ def issued() -> CouponIssued:
 def locked(version: int, holder_id: str = "u") -> CouponLocked:
     return CouponLocked(
         **COMMON, originator_version=version, order_id="o", lock_id="l", lock_ends_at=T1, order_total_minor=None,
-        quote_digest=None, holder_id=holder_id, discount_minor=None, allocation=[], channel=None,
+        quote_digest=None, holder_id=holder_id, discount_minor=None, allocation=[], channel=None, lines_in_scope=[],
     )  # fmt: skip
 
 

@@ -55,6 +55,13 @@ def stated(digest: str | None) -> Fact:
     return replace(PRICED, payload={**PRICED.payload, **named})
 
 
+def kept_lines(digest: str) -> Fact:
+    """Of the second coupon, on the one line of 500 from which the first takes 450."""
+    fact = on_second(seen(stated(digest)))
+    line = {"line_id": "1", "product_id": "p", "amount_minor": 500}
+    return replace(fact, payload={**fact.payload, "lines_in_scope": [line]})
+
+
 def seen(fact: Fact) -> Fact:
     """The same lock of the past, on a basket of 500."""
     return replace(fact, payload={**fact.payload, "channel": "online", "order_total_minor": 500})
@@ -195,6 +202,13 @@ ORDER_STORIES = [
           {"line_id": "2", "product_id": "q", "discount_minor": 300}]})]),
     Story("and not more", [*ONE_STATED, at_till("q", 200), used_at_till(200)],
           scan_second(discount_minor=401, basket=TWO_LINES), errors.NotApplicable, facts={"most_minor": 400}),
+    Story("one stated takes what the others left of the lines", [*ONE_STATED, seen(priced("q")), kept_lines("q")],
+          confirm(redemptions=[Redemption(coupon_id=SECOND, discount_minor=50), Redemption(coupon_id=COUPON,
+          discount_minor=None)]), [on_coupon(events.CouponUsed), Fact(events.CouponUsed, f"coupon-{SECOND}", {
+          "allocation": [{"line_id": "1", "product_id": "p", "discount_minor": 50}]})]),
+    Story("and not more than that", [*ONE_STATED, seen(priced("q")), kept_lines("q")], confirm(redemptions=[
+          Redemption(coupon_id=SECOND, discount_minor=51), Redemption(coupon_id=COUPON, discount_minor=None)]),
+          errors.NotApplicable, facts={"coupon_id": SECOND, "most_minor": 50}),
     Story("together not more than the basket that the lock saw, whatever is said later", [*ONE_STATED,
           seen(priced("q")), on_second(seen(stated("q")))], confirm(order_total_minor=9_000, redemptions=[
           Redemption(coupon_id=COUPON, discount_minor=450), Redemption(coupon_id=SECOND, discount_minor=51)]),
