@@ -14,7 +14,7 @@ import pytest
 from ledger.database import Database
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"ledger", "projections", "api", "consumers", "coupon_ledger"}
+PACKAGES = {"ledger", "projections", "api", "consumers", "coupon_ledger", "coupon_ledger_audit"}
 
 
 @pytest.fixture(scope="module")
