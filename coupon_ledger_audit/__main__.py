@@ -1,0 +1,5 @@
+"""``python -m coupon_ledger_audit``."""
+
+from coupon_ledger_audit.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""What the audit finds wrong in the events themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+
+class Broken(ValueError):
+    """An event breaks a rule that always holds."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+def expect(holds: bool, rule: str, text: str) -> None:
+    """Raise ``Broken`` unless it holds."""
+    if not holds:
+        raise Broken(rule, text)
+
+
+def moment(text: str) -> float:
+    """An event's time as seconds since 1970, exact enough to tell microseconds apart."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def whole(payload: Mapping[str, Any], name: str, rule: str) -> int:
+    """A count or an amount in minor units: a whole number that is not negative."""
+    value = payload[name]
+    if type(value) is not int or value < 0:
+        raise Broken(rule, f"{name} is no whole number from 0")
+    return value
+
+
+def whole_if_given(payload: Mapping[str, Any], name: str, rule: str) -> int | None:
+    """The same, where it may be null."""
+    return None if payload[name] is None else whole(payload, name, rule)
+
+
+I1 = "I1 conservation"
+I2 = "I2 never over the quantity"
+I3 = "I3 limits of users"
+I4 = "I4 one live lock"
+I5 = "I5 one use"
+I6 = "I6 only who holds the lock"
+I7 = "I7 no way back"
+I8 = "I8 streams without holes"
+I17 = "I17 money"
+FORM = "form"
+"""Not a rule of the ledger: an event that this audit cannot read."""

@@ -1,0 +1,121 @@
+"""``coupon-ledger-audit``: what an auditor runs, without a database and without trust in whoever made the bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from coupon_ledger_audit.check import Report, Trust, audit
+from coupon_ledger_audit.note import NoteError, VerifierKey
+
+RIGHT, WRONG, USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Check a bundle and exit: 0 when all is right, 1 when something is wrong, 2 when nothing could be checked."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        keys = [_key(text) for text in given.key]
+        witnesses = [_key(text) for text in given.witness]
+        last = [Path(each).read_bytes() for each in given.last]
+        if given.save_checkpoint is not None and given.save_checkpoint.exists():
+            last.append(given.save_checkpoint.read_bytes())  # so what is saved never goes back
+        with Path(given.bundle).open("rb"):
+            pass
+    except (OSError, NoteError, UnicodeDecodeError) as error:
+        parser.error(str(error))
+    report = audit(given.bundle, Trust(keys, given.origin or keys[0].name, last, witnesses), given.coupon)
+    lines = [json.dumps(_as_json(report))] if given.json else _as_text(report)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if report.finding is None and given.save_checkpoint is not None:
+        try:
+            _save(given.save_checkpoint, report.note)
+        except OSError as error:
+            parser.error(f"the checkpoint is not kept: {error}")
+    sys.exit(RIGHT if report.finding is None else WRONG)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="coupon-ledger-audit",
+        description="Check a bundle of a coupon ledger offline: signature, root, every row, and the rules of the fold.",
+    )
+    parser.add_argument("bundle", help="the file that the ledger's operator handed over")
+    parser.add_argument(
+        "--key",
+        required=True,
+        action="append",
+        metavar="VKEY|FILE",
+        help="the ledger's public key (name+hash+base64), got elsewhere than the bundle; again for a changed key",
+    )
+    parser.add_argument(
+        "--last",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the checkpoint that you verified last time: the log may only have grown since",
+    )
+    parser.add_argument("--coupon", action="append", default=[], metavar="ID", help="tell this coupon's events")
+    parser.add_argument("--origin", metavar="NAME", help="the log's name, where it is not the key's")
+    parser.add_argument(
+        "--witness", action="append", default=[], metavar="VKEY|FILE", help="a witness that must have signed too"
+    )
+    parser.add_argument(
+        "--save-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="where to keep the verified checkpoint for next time; one that is there is checked as --last is",
+    )
+    parser.add_argument("--json", action="store_true", help="answer with one JSON object")
+    return parser
+
+
+def _key(text: str) -> VerifierKey:
+    """A key, from its text or from the file of that name."""
+    path = Path(text)
+    return VerifierKey.parse(path.read_text() if path.exists() else text)
+
+
+def _save(path: Path, note: bytes) -> None:
+    """Whole or not at all, and on the disk before anybody relies on it."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("wb") as file:
+        file.write(note)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def _as_text(report: Report) -> list[str]:
+    lines = [f"{'--' if text.startswith('not checked') else 'ok'}  {step}: {text}" for step, text in report.passed]
+    for stream, rows in report.coupons.items():
+        lines += [f"    {stream} {row.version} {row.topic} at position {row.position}" for row in rows]
+    finding = report.finding
+    if finding is None:
+        return [*lines, "all is right"]
+    where = "" if finding.position is None else f"; first bad position: {finding.position}"
+    return [*lines, f"WRONG  {finding.step}: {finding.text}{where}"]
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    finding, checkpoint = report.finding, report.checkpoint
+    return {
+        "right": finding is None,
+        "origin": None if checkpoint is None else checkpoint.origin,
+        "size": None if checkpoint is None else checkpoint.size,
+        "root": None if checkpoint is None else checkpoint.root.hex(),
+        "passed": [{"step": step, "text": text} for step, text in report.passed],
+        "finding": finding and {"step": finding.step, "text": finding.text, "position": finding.position},
+        "coupons": {
+            stream.removeprefix("coupon-"): [
+                {"position": row.position, "version": row.version, "topic": row.topic} for row in rows
+            ]
+            for stream, rows in report.coupons.items()
+        },
+    }

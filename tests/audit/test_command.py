@@ -1,0 +1,153 @@
+"""``coupon-ledger-audit`` as an auditor runs it: in an interpreter that has none of the server's modules."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coupon_ledger_audit import note
+from coupon_ledger_audit.note import SigningKey, sign
+from tests.audit.alone import FOREIGN, copied
+from tests.audit.logs import KEY, Log, Sealed
+
+START = f"""
+import sys
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {FOREIGN!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refusing())
+sys.path.insert(0, sys.argv.pop(1))
+import coupon_ledger_audit.__main__
+"""
+
+
+class Desk:
+    """An auditor's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.package = copied(path / "package")
+        self.sealed = Sealed(Log(3).grow(60).rows)
+        self.stream = next(row.stream for row in self.sealed.rows if row.topic == "coupon.used")
+        self.key = self.file("ledger.vkey", f"{KEY.verifier()}\n")
+        self.bundle = self.file("bundle.zip", self.sealed.whole())
+
+    def file(self, name: str, data: str | bytes) -> str:
+        path = self.path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return str(path)
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """What it prints, when it exits as it should."""
+        command = [sys.executable, "-I", "-c", START, str(self.package), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.path)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if code < 2 else done.stderr
+
+    def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run(*arguments, "--json", code=code))
+        return found
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    (tmp_path / "package").mkdir()
+    return Desk(tmp_path)
+
+
+def test_says_what_was_checked(desk: Desk) -> None:
+    said = desk.run(desk.bundle, "--key", desk.key, "--coupon", desk.stream.removeprefix("coupon-"))
+    assert said.splitlines()[0] == f"ok  signature: {KEY.name} signed {desk.sealed.size} events"
+    for step in ("root", "rows", "rules", "coupons"):
+        assert f"\nok  {step}: " in said
+    assert f"    {desk.stream} 1 coupon.issued at position " in said
+    assert "\n--  balances: not checked" in said
+    assert said.endswith("\nall is right\n")
+    assert desk.run(desk.bundle, "--key", str(KEY.verifier())).endswith("all is right\n")
+
+
+def test_says_what_is_wrong_and_where(desk: Desk) -> None:
+    sealed = desk.sealed
+    sealed.rows[20] = sealed.rows[20]._replace(state=sealed.rows[20].state.replace("key:till", "key:evil"))
+    bad = desk.file("bad.zip", sealed.whole())
+    last = desk.run(bad, "--key", desk.key, code=1).splitlines()[-1]
+    stream, version = sealed.rows[20].stream, sealed.rows[20].version
+    assert last == (
+        f"WRONG  rows: the payload of {stream} version {version} is not what was sealed; first bad position: 21"
+    )
+    found = desk.json(bad, "--key", desk.key, code=1)
+    assert found["right"] is False
+    assert found["finding"]["position"] == 21
+    assert found["size"] == sealed.size
+
+
+def test_keeps_the_checkpoint_for_next_time_and_never_goes_back(desk: Desk) -> None:
+    kept = desk.path / "last"
+    saving = ("--key", desk.key, "--save-checkpoint", str(kept))
+    older = desk.file("older.zip", Sealed(desk.sealed.rows[:30]).whole())
+    desk.run(older, *saving)
+    assert kept.read_text() == desk.sealed.note(30)
+    said = desk.run(desk.bundle, *saving, "--last", str(kept))
+    assert "the log begins with the 30 events of an earlier checkpoint" in said
+    assert kept.read_text() == desk.sealed.note()
+    found = desk.json(older, *saving, code=1)
+    assert (found["finding"]["step"], found["finding"]["position"]) == ("last", 31)
+    assert kept.read_text() == desk.sealed.note()
+    other = desk.file("other.zip", Sealed([row._replace(recorded_at_us=0) for row in desk.sealed.rows]).whole())
+    assert desk.json(other, *saving, code=1)["finding"]["step"] == "last"
+    assert kept.read_text() == desk.sealed.note()
+    assert sorted(each.name for each in desk.path.iterdir() if each.name.startswith(".")) == []
+
+
+def test_a_coupons_bundle_needs_a_proof_from_the_last_checkpoint(desk: Desk) -> None:
+    last = desk.file("last", desk.sealed.note(40))
+    key = desk.stream.removeprefix("coupon-")
+    chosen = ("--key", desk.key, "--last", last, "--coupon", key)
+    without = desk.file("without.zip", desk.sealed.coupon(desk.stream))
+    assert "ask for one with it" in desk.run(without, *chosen, code=1)
+    proven = desk.file("with.zip", desk.sealed.coupon(desk.stream, earlier=[40]))
+    assert desk.json(proven, *chosen)["coupons"][key][0]["topic"] == "coupon.issued"
+    assert desk.json(proven, "--key", desk.key, "--coupon", "none", code=1)["finding"]["step"] == "coupons"
+
+
+def test_a_witness_that_is_named_must_have_signed(desk: Desk) -> None:
+    witness = SigningKey.generate("witness.example/w", note.WITNESS)
+    named = ("--key", desk.key, "--witness", str(witness.verifier()))
+    assert desk.json(desk.bundle, *named, code=1)["finding"]["step"] == "witness"
+    seen = note.cosign(desk.sealed.note(), witness, 1_700_000_000)
+    desk.sealed.note = lambda size=None: seen  # type: ignore[method-assign, assignment, misc]
+    assert "ok  witness: witness.example/w" in desk.run(desk.file("seen.zip", desk.sealed.whole()), *named)
+
+
+def test_a_changed_key_is_named_beside_the_old_one(desk: Desk) -> None:
+    new = SigningKey.generate(KEY.name)
+    old = desk.file("last", sign(desk.sealed.checkpoint(30), KEY))
+    bundle = desk.file("new.zip", Sealed(desk.sealed.rows, key=new).whole())
+    desk.run(bundle, "--key", str(new.verifier()), "--key", desk.key, "--last", old)
+    assert desk.json(bundle, "--key", str(new.verifier()), "--last", old, code=1)["finding"]["step"] == "last"
+    assert desk.json(bundle, "--key", desk.key, code=1)["finding"]["step"] == "signature"
+
+
+def test_the_origin_is_the_keys_unless_named(desk: Desk) -> None:
+    assert desk.json(desk.bundle, "--key", desk.key, "--origin", "other", code=1)["finding"]["step"] == "signature"
+    other = desk.file("other.zip", Sealed(desk.sealed.rows, origin="ledger.example/other").whole())
+    assert desk.json(other, "--key", desk.key, code=1)["finding"]["step"] == "signature"
+    assert desk.json(other, "--key", desk.key, "--origin", "ledger.example/other")["origin"] == "ledger.example/other"
+
+
+def test_what_cannot_be_checked_is_no_verdict(desk: Desk) -> None:
+    said = desk.run("missing.zip", "--key", desk.key, code=2)
+    assert said.splitlines()[-1].startswith("coupon-ledger-audit: error: ")
+    desk.run(desk.bundle, code=2)
+    desk.run(desk.bundle, "--key", "no key", code=2)
+    desk.run(desk.bundle, "--key", KEY.text(), code=2)
+    desk.run(desk.bundle, "--key", desk.key, "--last", "missing", code=2)
+    desk.run(desk.bundle, "--key", desk.key, "--save-checkpoint", "missing/last", code=2)
+    assert desk.json(desk.file("text.zip", "no zip"), "--key", desk.key, code=1)["finding"]["step"] == "bundle"
