@@ -81,6 +81,13 @@ class Reminders(Projection):
         ) with (fillfactor = 70);
         create index on {table} (due_at);
     """
+    # What was sent is forgotten some days after it was over, and was then perhaps folded before it was sent.
+    compared = """
+        t.ends_at > statement_timestamp()
+        and not exists (select from reminders_sent s
+                         where s.merchant_id = t.merchant_id and s.user_id = t.user_id and s.batch_id = t.batch_id
+                           and s.notify_day = t.notify_day and s.type = t.type)
+    """
 
     def __init__(self) -> None:
         # By session, for the same ids may mean something else in another ledger.

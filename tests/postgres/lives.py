@@ -7,14 +7,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ledger import events
+from ledger.benefit import Benefit
 from ledger.commit import Unit, commit_group
 from ledger.coupon import Coupon
 from ledger.request import Request
+from ledger.terms import Terms
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 USERS = ["ann", "bob", "cy\\d", "dee"]
 REQUEST = Request("merchant-1", "test", "request", "", None)
 BALANCE = 500
+TERMS = Terms(
+    benefit=Benefit(kind="cash_voucher", value_minor=BALANCE, leaves_balance=True),
+    currency="EUR",
+    stacking_mode="stackable",
+)
 
 
 class Life:
@@ -34,7 +41,7 @@ class Life:
             "LOCKED": [self.hold_longer, self.unlock, self.use, self.debit, self.debit],
             "USED": [self.return_, self.return_],
         }.get(self.stored_state, [])
-        if self.coupon.debits:
+        if self.coupon.debits and not self.coupon.voided:
             usual.append(self.credit)
         if self.stored_state == "UNUSED" and self.random.random() < 0.05:
             usual = [self.expire, self.void]
@@ -92,30 +99,36 @@ class Life:
         self._record(events.CouponUnlocked, **self._hold, reason="left")
 
     def use(self) -> None:
-        self._record(events.CouponUsed, **self._spending(self.random.randrange(500)))
+        """What is left, for a voucher is used by the order that empties it."""
+        self._record(events.CouponUsed, **self._spending(self.left))
 
     def debit(self) -> None:
-        left = BALANCE if self.coupon.balance_minor is None else self.coupon.balance_minor
-        amount = self.random.randrange(left + 1)
-        self._record(events.CouponDebited, **self._spending(amount), balance_minor=left - amount)
+        """A part of it, while it has parts."""
+        if self.left > 1:
+            amount = self.random.randrange(1, self.left)
+            self._record(events.CouponDebited, **self._spending(amount), balance_minor=self.left - amount)
 
     def credit(self) -> None:
         order_id, debit = self.random.choice(list(self.coupon.debits.items()))
         assert self.coupon.balance_minor is not None
+        amount = debit.discount_minor - sum(self.coupon.undone_lines.get(order_id, {}).values())
+        restored = self.stored_state == "USED"
+        before = sum(self.coupon.returned_by_reason.values()) if restored else self.coupon.balance_minor
         self._record(
             events.CouponCredited,
             order_id=order_id,
             redemption_id=debit.redemption_id,
             reason="order_cancelled",
-            credited_minor=debit.discount_minor,
-            balance_minor=self.coupon.balance_minor + debit.discount_minor,
-            restored=self.stored_state == "USED",
-            lines_in_scope=[],
+            credited_minor=amount,
+            balance_minor=before + amount,
+            restored=restored,
+            lines=[],
         )
 
     def return_(self) -> None:
-        part = self.random.random() < 0.5
-        amount = self.random.randrange(self.coupon.discount_minor + 1) if part else self.coupon.discount_minor
+        left = self.coupon.discount_minor - sum(self.coupon.returned_lines.values())
+        part = left > 1 and self.random.random() < 0.5
+        amount = self.random.randrange(1, left) if part else left
         self._record(
             events.CouponReturned,
             order_id=self.coupon.used_order_id,
@@ -150,6 +163,11 @@ class Life:
 
     def void(self) -> None:
         self._record(events.CouponVoided, reason="mistake")
+
+    @property
+    def left(self) -> int:
+        """What is left on it."""
+        return BALANCE if self.coupon.balance_minor is None else self.coupon.balance_minor
 
     @property
     def _hold(self) -> dict[str, Any]:
@@ -188,7 +206,7 @@ class Lives:
     def __init__(self, shop: Any, seed: int) -> None:
         self.store = shop.ledger.store
         self.random = random.Random(seed)
-        self.batch_id = shop.batch(quantity=1_000, per_user_limit=None)
+        self.batch_id = shop.batch(quantity=1_000, per_user_limit=None, terms=TERMS)
         self.all: list[Life] = []
 
     def go_on(self, steps: int) -> None:

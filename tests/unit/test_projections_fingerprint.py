@@ -13,7 +13,7 @@ import pytest
 
 from ledger.events import EVENTS
 from projections.catalogue import PROJECTIONS
-from projections.models import moves
+from projections.models import books, moves, past
 from projections.models.moves import COUPON_EVENTS
 from projections.projection import Projection
 
@@ -21,10 +21,14 @@ CONTRACT = Path(__file__).parents[1] / "contract" / "projections.json"
 
 
 def fingerprint(projection: Projection) -> str:
-    """A digest of the projection's file and of the moves that it folds: what is computed, not how it is laid out."""
+    """A digest of the projection's file, of the moves that it folds, and of what else it shares with others: what is
+    computed, not how it is laid out.
+    """
+    own = inspect.getmodule(type(projection))
+    assert own is not None
+    shared = [module for module in (past, books) if f"from {module.__name__} import" in inspect.getsource(own)]
     digest = hashlib.sha256()
-    for module in (inspect.getmodule(type(projection)), moves):
-        assert module is not None
+    for module in (own, moves, *shared):
         digest.update(_code(inspect.getsource(module)).encode())
     return digest.hexdigest()
 
@@ -33,7 +37,8 @@ def _code(source: str) -> str:
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if docstring or isinstance(node, ast.Import | ast.ImportFrom):
+        judged = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "compared"
+        if docstring or judged or isinstance(node, ast.Import | ast.ImportFrom):
             assert isinstance(node, ast.stmt)
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
     code = [re.sub(r"(^|\s)(#|--) .*|^    version = \d+$", "", line) for line in lines]
@@ -58,6 +63,10 @@ def test_a_comment_docstring_or_import_changes_no_fingerprint() -> None:
     assert _code("from a import b\nx = b") == _code("from c.a import b\n\nx = b")
     assert _code('def f(x):\n    """Says."""\n    return x  # why') == _code('"""File."""\ndef f(x):\n    return x')
     assert _code("def f(x):\n    return x") != _code("def f(x):\n    return x + 1")
+
+
+def test_which_rows_are_compared_changes_no_fingerprint() -> None:
+    assert _code("class A:\n    ddl = 1\n    compared = (\n        2\n    )") == _code("class A:\n    ddl = 1")
 
 
 def test_a_raised_version_alone_changes_no_fingerprint() -> None:
