@@ -11,7 +11,19 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import bulk, claims, commit_latency, from_kafka, growth, http, quote, report, results, servers
+from benchmarks import (
+    bulk,
+    claims,
+    commit_latency,
+    from_kafka,
+    growth,
+    http,
+    projections,
+    quote,
+    report,
+    results,
+    servers,
+)
 from benchmarks.options import Measure, Options
 
 CASES: dict[str, Measure] = {
@@ -23,6 +35,7 @@ CASES: dict[str, Measure] = {
     "commit_latency": commit_latency.measure,
     "quote": quote.measure,
     "kafka": from_kafka.measure,
+    "projections": projections.measure,
 }
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 
@@ -63,6 +76,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
     help="Keep-alive connections, for HTTP.",
 )
 @click.option("--bulk-rows", type=int, default=1_000_000, show_default=True, help="Coupons, for bulk issuance.")
+@click.option("--projected", type=int, default=300_000, show_default=True, help="Events in the log, for projections.")
 @click.option("--output", type=click.Path(path_type=Path), default=results.RESULTS, help="Where results are kept.")
 @click.option("--write-docs", is_flag=True, help="Put the tables between the markers in docs/performance.md.")
 def main(
@@ -73,6 +87,7 @@ def main(
     stored: tuple[int, ...],
     connections: tuple[int, ...],
     bulk_rows: int,
+    projected: int,
     output: Path,
     write_docs: bool,
 ) -> None:
@@ -100,6 +115,7 @@ def main(
                 stored=stored,
                 connections=connections,
                 bulk_rows=bulk_rows,
+                projected=projected,
                 tell=console.print,
             )
             failed = [case for case in cases if not _measured(console, case, options, output)]

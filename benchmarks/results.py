@@ -108,6 +108,7 @@ TARGETS = (
     Target(r"bulk\.\d+\.ledger/copy", 0.4),
     Target(r"http_claims\.1\.ledger/bare_flask", 0.6),
     Target(r"http_claims\.64\.ledger/bare_flask", 1),
+    Target(r"projections\.1\.ledger/library_runner", 15),
     Target(r"growth\.\w+\.\d+\.10m/10k", 0.85),
 )
 CLAIM_P99_LIMIT_MS = 50.0

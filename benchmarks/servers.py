@@ -45,7 +45,7 @@ def schema(url: str, name: str) -> Iterator[None]:
         yield
     finally:
         with psycopg.connect(url, autocommit=True, options="-c client_min_messages=warning") as connection:
-            connection.execute(f'drop schema if exists "{name}" cascade')
+            connection.execute(f'drop schema if exists "{name}", "{name}_analytics" cascade')
         settle(url)
 
 

@@ -31,7 +31,8 @@ class EventMapper(Mapper[str]):
 
     def to_domain_event(self, stored_event: StoredEvent) -> Event:
         """The event of a row, upcast to today's version. Raises ``ForeignEvent``."""
-        return self.decode(*vars(stored_event).values())
+        stored: Any = stored_event  # perhaps a Notification, which has its position too
+        return self.decode(stored.originator_id, stored.originator_version, stored.topic, stored.state)
 
     def decode(self, stream: str, version: int, topic: str, state: bytes) -> Event:
         """The event of a row's columns. Raises ``ForeignEvent`` for what is not in the catalogue."""

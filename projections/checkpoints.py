@@ -10,11 +10,19 @@ from psycopg.rows import tuple_row
 
 from ledger.database import PROJECTOR_ROLE, Database
 from ledger.errors import LedgerError, NotFound
+from projections import analytics
 from projections.projection import Projection
 
 Connection = psycopg.Connection[Any]
 
-TROUBLE = (psycopg.OperationalError, psycopg.InterfaceError)
+TROUBLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # The server ended the session, or takes no writes any more, and psycopg has them among errors of the statement.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 """Errors of the database and not of an event: the same chunk may be tried again."""
 
 # Rows are derived, so the last transactions may be lost in a crash with their checkpoints: they are folded again.
@@ -50,26 +58,27 @@ def install(database: Database, projections: Iterable[Projection]) -> None:
     """Make table, view and checkpoint of each projection that has none of any version. Safe to repeat."""
     with connect(database) as connection, connection.transaction():
         connection.execute("select pg_advisory_xact_lock('projection_checkpoints'::regclass::oid::int, 0)")
-        known = {name for name, _ in _rows(connection, "select name, version from projection_checkpoints")}
-        for projection in projections:
-            if projection.name not in known:
-                projection.create_table(connection, projection.table)
-                projection.show(connection)
-                connection.execute(
-                    "insert into projection_checkpoints (name, version) values (%s, %s)",
-                    (projection.name, projection.version),
-                )
+        known = {name for (name,) in rows(connection, "select name from projection_checkpoints")}
+        new = [projection for projection in projections if projection.name not in known]
+        for projection in new:
+            projection.create_table(connection, projection.table)
+            projection.show(connection)
+            connection.execute(
+                "insert into projection_checkpoints (name, version) values (%s, %s)",
+                (projection.name, projection.version),
+            )
+        analytics.show(connection)
 
 
 def running(connection: Connection) -> dict[tuple[str, int], int]:
     """The position of every projection that is not FAULTED, by name and version."""
-    rows = _rows(connection, "select name, version, position from projection_checkpoints where state = 'RUNNING'")
-    return {(name, version): position for name, version, position in rows}
+    found = rows(connection, "select name, version, position from projection_checkpoints where state = 'RUNNING'")
+    return {(name, version): position for name, version, position in found}
 
 
 def head(connection: Connection) -> int:
     """The last position of the log; 0 when it is empty."""
-    position: int = _rows(connection, "select coalesce(max(notification_id), 0) from events")[0][0]
+    position: int = rows(connection, "select coalesce(max(notification_id), 0) from events")[0][0]
     return position
 
 
@@ -98,22 +107,15 @@ def fault(connection: Connection, projection: Projection, position: int, text: s
     )
 
 
-def retry(database: Database, name: str) -> None:
-    """Let a FAULTED projection go on at the event that stopped it; one that runs is left alone.
-
-    Raises ``ProjectionNotFound``.
-    """
-    with connect(database) as connection:
-        if not _rows(connection, "select from projection_checkpoints where name = %s", (name,)):
-            raise ProjectionNotFound(name=name)
-        connection.execute(
-            """
-            update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
-             where name = %s and state = 'FAULTED'
-            """,
-            (name,),
-        )
+def at(connection: Connection, name: str) -> tuple[int, int]:
+    """Version and position of the live table of a read model. Raises ``ProjectionNotFound``."""
+    found = rows(connection, "select version, position from projection_checkpoints where name = %s", (name,))
+    if not found:
+        raise ProjectionNotFound(name=name)
+    [(version, position)] = found
+    return version, position
 
 
-def _rows(connection: Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def rows(connection: Connection, query: LiteralString, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query, as tuples."""
     return connection.cursor(row_factory=tuple_row).execute(query, parameters).fetchall()

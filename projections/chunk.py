@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -116,6 +118,50 @@ def read_chunk(
         except Exception as error:
             unreadable.append(Unreadable(position, topic, error))
     return Chunk(after, last, events, unreadable)
+
+
+class Ahead:
+    """Reads the log chunk by chunk, and while one is folded already reads the next, on a connection of its own.
+
+    So we decode while PostgreSQL folds. At the head of the log there is nothing to read ahead, and nothing is.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], decode: Decode) -> None:
+        self._connect = connect
+        self._decode = decode
+        self._connection: psycopg.Connection[Any] | None = None
+        self._thread = ThreadPoolExecutor(1, "chunks")
+        self._next: tuple[int, Collection[str], Future[Chunk]] | None = None
+
+    def read(self, connection: psycopg.Connection[Any], topics: Collection[str], after: int, limit: int) -> Chunk:
+        """The log after a position, as ``read_chunk`` reads it, or what was read ahead of it, which may be less."""
+        begun, self._next = self._next, None
+        if begun is not None:
+            with suppress(psycopg.Error):  # its session may have ended while nobody needed it
+                chunk = begun[2].result()
+                if begun[:2] == (after, topics) and 0 < len(chunk) <= limit:
+                    return chunk
+        return read_chunk(connection, self._decode, topics, after=after, limit=limit)
+
+    def begin(self, topics: Collection[str], after: int, limit: int) -> None:
+        """Read a chunk while something else is done."""
+        self._next = after, topics, self._thread.submit(self._read, topics, after, limit)
+
+    def close(self) -> None:
+        """Forget what was read ahead, and end the session. It may be used again."""
+        if self._next is not None:
+            wait([self._next[2]])
+            self._next = None
+        if self._connection is not None:
+            self._connection.close()
+
+    def _read(self, topics: Collection[str], after: int, limit: int) -> Chunk:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        chunk = read_chunk(self._connection, self._decode, topics, after=after, limit=limit)
+        with suppress(ValueError):  # whom it concerns hears of it when it folds
+            len(chunk.moves)  # worked out here, for all
+        return chunk
 
 
 _READ = """

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from ledger.events import Event
+from projections import analytics
 from projections.chunk import Chunk
 
 Connection = psycopg.Connection[Any]
@@ -27,6 +28,9 @@ class Projection(ABC):
     """Statements that make ``{table}`` with its indexes. They name no index, for two tables may live side by side."""
     folds: ClassVar[tuple[type[Event], ...]]
     """The events that matter to it. Others are not even decoded on its account."""
+    compared: ClassVar[LiteralString] = "true"
+    """Which rows a rebuild and a replay compare: a condition on ``t`` that fails where a row depends on more than the
+    log, such as on what was sent."""
 
     @abstractmethod
     def apply(self, chunk: Chunk, connection: Connection, table: sql.Identifier) -> None:
@@ -51,11 +55,19 @@ class Projection(ABC):
         self.apply(chunk, connection, sql.Identifier(table))
 
     def create_table(self, connection: Connection, table: str) -> None:
-        """Make an empty table."""
+        """Make an empty table, of which analysts see their own merchants' rows."""
         connection.execute(sql.SQL(self.ddl).format(table=sql.Identifier(table)))
+        analytics.protect(connection, table)
 
     def show(self, connection: Connection) -> None:
-        """Point the view at this version's table."""
+        """Point the view at this version's table.
+
+        The view is replaced in its place, so that a reader waits for a moment and never finds none.
+        """
         names = {"view": sql.Identifier(self.name), "table": sql.Identifier(self.table)}
-        connection.execute(sql.SQL("drop view if exists {view}").format(**names))
-        connection.execute(sql.SQL("create view {view} as select * from {table}").format(**names))
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("create or replace view {view} as select * from {table}").format(**names))
+        except psycopg.errors.InvalidTableDefinition:  # the table of before had columns that this one has not
+            connection.execute(sql.SQL("drop view {view} cascade").format(**names))
+            connection.execute(sql.SQL("create view {view} as select * from {table}").format(**names))

@@ -30,13 +30,14 @@ Connection = psycopg.Connection[Any]
 RowT = TypeVar("RowT")
 
 
-def _named_statements() -> dict[str, LiteralString]:
-    text = resources.files("projections").joinpath("queries.sql").read_text("utf-8")
+def named_statements(file: str) -> dict[str, LiteralString]:
+    """The statements of a file of this package, by the names that stand before them."""
+    text = resources.files("projections").joinpath(file).read_text("utf-8")
     parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], cast("list[LiteralString]", parts[1::2]), strict=True))
 
 
-STATEMENTS = _named_statements()
+STATEMENTS = named_statements("queries.sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,20 @@ class BalanceRow:
     """Of all uses, and of what was spent of vouchers."""
     returned_minor: int
     """Given back by returns, and put on vouchers again."""
+    merchant_funded_minor: int
+    platform_funded_minor: int
+    """The two are the discount."""
+    currency: str
+    worth_minor: int | None
+    """The most that one coupon can take off; ``None`` where the basket alone bounds it."""
+    at_stake_minor: int
+    """What the unused and locked coupons are worth; 0 where that is unknown."""
+    orders: int
+    """That used coupons of the batch."""
+    orders_told: int
+    """Of these, the ones of which it is known what was paid."""
+    paid_minor: int
+    """For these."""
     position: int
     """Of the last event that moved the batch."""
 
@@ -175,6 +190,8 @@ class ProjectionStatus:
     lag_events: int
     lag_seconds: float
     """Age of the first event that it has not folded; 0 at the head."""
+    skips: int
+    """Events that an operator let this version pass over."""
     fault: str | None
     """What was wrong with the event after ``position``."""
     updated_at: datetime
@@ -195,11 +212,14 @@ def wallet(
     now: datetime,
     *,
     states: Collection[str] = STATES,
+    batch_id: str | None = None,
+    ends_before: datetime | None = None,
     after: tuple[datetime, str] = START,
     limit: int = WALLET_LIMIT,
 ) -> WalletPage:
     """A page of the coupons that a user may use and that are in one of the states at ``now``: those that the user owns,
-    and those that friends share. By (valid_until, coupon_id): what expires first comes first.
+    and those that friends share. By (valid_until, coupon_id): what expires first comes first. Of one batch alone, and
+    of those that end before a moment, where these are named.
 
     Pages neither repeat nor miss a coupon that stays what it is; one whose state or end of validity changes between
     two pages may move. Raises ``InvalidField``.
@@ -215,6 +235,8 @@ def wallet(
         user_id=user_id,
         now=now,
         states=list(states),
+        of_batch_id=batch_id,
+        ends_before=ends_before,
         after_valid_until=after[0],
         after_coupon_id=after[1],
         limit=limit + 1,

@@ -28,6 +28,8 @@ select *
          where s.merchant_id = %(merchant_id)s and s.user_id = %(user_id)s
            and (c.valid_until, c.coupon_id) > (%(after_valid_until)s, %(after_coupon_id)s)) as w
  where state = any(%(states)s)
+   and (%(of_batch_id)s::text is null or batch_id = %(of_batch_id)s)
+   and (%(ends_before)s::timestamptz is null or valid_until < %(ends_before)s)
  order by valid_until, coupon_id
  limit %(limit)s
 
@@ -42,19 +44,25 @@ select b.batch_id, b.merchant_id, b.template_id, b.template_version, b.campaign,
        b.locked - ended.total as locked,
        b.used,
        b.expired + due.expired + ended.expired as expired,
-       b.voided, b.returned, b.discount_minor, b.returned_minor, b.position
+       b.voided, b.returned, b.discount_minor, b.returned_minor, b.merchant_funded_minor, b.platform_funded_minor,
+       b.currency, b.worth_minor, b.at_stake_minor - due.worth_minor - ended.expired_worth_minor as at_stake_minor,
+       b.orders, b.orders_told, b.paid_minor, b.position
   from batch_balance b
  cross join lateral (
        select count(*) as pending from coupon_status c
         where c.batch_id = b.batch_id and c.state = 'UNUSED' and c.valid_from > %(now)s and c.valid_until > %(now)s
        ) as waiting
  cross join lateral (
-       select count(*) as expired from coupon_status c
+       select count(*) as expired,
+              coalesce(sum(coalesce(c.balance_minor, b.worth_minor)), 0)::bigint as worth_minor
+         from coupon_status c
         where c.batch_id = b.batch_id and c.state = 'UNUSED' and c.valid_until <= %(now)s
        ) as due
  cross join lateral (
        select count(*) as total,
               count(*) filter (where c.valid_until <= %(now)s) as expired,
+              coalesce(sum(coalesce(c.balance_minor, b.worth_minor)) filter (where c.valid_until <= %(now)s), 0)::bigint
+                  as expired_worth_minor,
               count(*) filter (where c.valid_until > %(now)s and c.valid_from > %(now)s) as pending
          from coupon_status c
         where c.batch_id = b.batch_id and c.state = 'LOCKED' and c.lock_ends_at <= %(now)s
@@ -65,7 +73,8 @@ select b.batch_id, b.merchant_id, b.template_id, b.template_version, b.campaign,
 -- A merchant's batches with their counters as stored.
 select batch_id, merchant_id, template_id, template_version, campaign, name, state, claim_from, claim_until,
        created_at, quantity, budget_minor, issued, 0::bigint as pending, unused, locked, used, expired, voided,
-       returned, discount_minor, returned_minor, position
+       returned, discount_minor, returned_minor, merchant_funded_minor, platform_funded_minor, currency, worth_minor,
+       at_stake_minor, orders, orders_told, paid_minor, position
   from batch_balance
  where merchant_id = %(merchant_id)s and batch_id > %(after)s
  order by batch_id
@@ -121,8 +130,31 @@ select lock_ends_at, coupon_id, version, merchant_id, order_id, lock_id, valid_u
 -- Where each projection stands; seconds are the age of the first event that it has not folded.
 select c.name, c.version, c.state, c.position, head.position - c.position as lag_events,
        coalesce(greatest(extract(epoch from clock_timestamp() - e.recorded_at), 0), 0)::float8 as lag_seconds,
+       (select count(*) from projection_skips s where s.name = c.name and s.version = c.version) as skips,
        c.fault, c.updated_at
   from projection_checkpoints c
  cross join (select coalesce(max(notification_id), 0) as position from events) as head
   left join events e on e.notification_id = c.position + 1
  order by c.name, c.version
+
+-- name: inspect
+-- One projection, the event that stopped it, and the table that its last rebuild put aside.
+select c.name, c.version, c.state, c.position, head.position - c.position as lag_events,
+       coalesce(greatest(extract(epoch from clock_timestamp() - n.recorded_at), 0), 0)::float8 as lag_seconds,
+       (select count(*) from projection_skips s where s.name = c.name and s.version = c.version) as skips, c.fault,
+       case when c.state = 'FAULTED' then c.position + 1 end as event_position, e.originator_id as event_stream,
+       e.originator_version as event_version, e.topic as event_topic, e.recorded_at as event_recorded_at,
+       e.state as event_payload, b.version as before_version, b.position as before_position
+  from projection_checkpoints c
+ cross join (select coalesce(max(notification_id), 0) as position from events) as head
+  left join events n on n.notification_id = c.position + 1
+  left join events e on e.notification_id = c.position + 1 and c.state = 'FAULTED'
+  left join projections_before b on b.name = c.name
+ where c.name = %(name)s
+
+-- name: skips
+-- What operators let projections pass over.
+select name, version, position, topic, reason, actor, skipped_at
+  from projection_skips
+ where %(name)s::text is null or name = %(name)s
+ order by name, position, id

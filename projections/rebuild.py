@@ -1,44 +1,45 @@
-"""Rebuild: a projection folded again from the first event, beside the live one, then put in its place.
+"""Rebuild: a read model folded again from the first event, beside the live one, then put in its place.
 
-The same path serves a table that is in doubt, a projection that is FAULTED, and a new version. Readers see the old
-table until the flip; writes and the live runner go on meanwhile.
+The same path serves a table that is in doubt, a read model that is FAULTED, and a new version. Readers see the old
+table until the flip, which is one transaction; writes and the live runner go on meanwhile. The table of before is
+kept, so that ``switch_back`` can put it in place again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
 
 from ledger.database import Database
 from ledger.errors import LedgerError
-from ledger.store import Store
-from projections import checkpoints
-from projections.chunk import read_chunk, times_as_text
+from projections import analytics, checkpoints, faults
+from projections.difference import Difference, difference
 from projections.projection import Projection
-from projections.runner import CHUNK_EVENTS
+from projections.refold import Progress, Refold
 
-FLIP_ATTEMPTS = 30
+FLIP_ATTEMPTS = 120
 FLIP_PAUSE_SECONDS = 1.0
 
 Connection = psycopg.Connection[Any]
-Progress = Callable[[int, int], None]
 
 
 class RebuildRunning(LedgerError):
-    """This projection is being rebuilt by somebody else."""
+    """This read model is being rebuilt or switched back by somebody else."""
 
 
-class Digest(NamedTuple):
-    """What a table holds, whatever the order of its rows."""
+class NothingBefore(LedgerError):
+    """No table of before is kept for this read model."""
 
-    rows: int
-    hash: int
+
+class OtherRelease(LedgerError):
+    """The table of before has a version that this release cannot fold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,135 +51,236 @@ class Rebuilt:
     position: int
     """Of the log, at the flip."""
     rows: int
-    """Compared, or of the log up to the old version's position."""
-    same: bool | None
-    """Whether the live table held exactly these rows; ``None`` when it is of another version."""
+    """Of the new table, where it was compared."""
+    difference: Difference | None
+    """From the live table at one position; ``None`` when that is of another version."""
+    skips: int
+    """Events that were passed over, because an operator let this version pass over them."""
+    skips_before: int
+    """Events that the live table, of another version, was let pass over, and that were folded into the new one."""
+
+    @property
+    def same(self) -> bool | None:
+        """Whether the live table held exactly these rows; ``None`` when it is of another version."""
+        return None if self.difference is None else self.difference.differing == 0
 
 
-class _Shadow:
-    """The table that is being filled, and how far it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchedBack:
+    """What a switch back did."""
 
-    def __init__(self, database: Database, projection: Projection, connection: Connection) -> None:
-        self.projection = projection
-        self.connection = connection
-        self.table = f"{projection.table}_rebuild"
-        self.position = 0
-        self._decode = times_as_text(Store(database).mapper.decode)
-
-    def create(self) -> None:
-        with self.connection.transaction():
-            self.connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(self.table)))
-            self.projection.create_table(self.connection, self.table)
-
-    def fold_to(self, position: int, progress: Progress) -> None:
-        while self.position < position:
-            limit = min(CHUNK_EVENTS, position - self.position)
-            chunk = read_chunk(self.connection, self._decode, self.projection.topics, after=self.position, limit=limit)
-            with self.connection.transaction():
-                self.projection.fold(chunk, self.connection, self.table)
-            self.position = chunk.last
-            progress(self.position, position)
+    name: str
+    version: int
+    position: int
+    """Of the log, at the flip."""
+    folded: int
+    """Events that came since the table was put aside, and were folded into it first."""
 
 
 def rebuild(database: Database, projection: Projection, progress: Progress = lambda _done, _total: None) -> Rebuilt:
-    """Fold the projection again and flip to the result, which is right by definition: it is the log's.
+    """Fold the read model again and flip to the result, which is right by definition: it is the log's.
 
     ``progress(done, total)`` counts positions. Raises ``RebuildRunning``, or what is wrong with an event; then all
     stays as it was. It does not matter whether a runner runs.
     """
     checkpoints.install(database, [projection])
-    with checkpoints.connect(database) as connection:
-        connection.execute("set statement_timeout = 0")
-        _claim(connection, projection)
-        shadow = _Shadow(database, projection, connection)
-        shadow.create()
+    with _claimed(database, projection) as connection:
+        table = f"{projection.table}_rebuild"
+        _drop(connection, table)
         try:
-            # Compared at the live table's position of now, whose digest is one snapshot; what comes later is folded
-            # by the same code into both.
-            live_position, live_digest = _live_digest(connection, projection)
-            shadow.fold_to(live_position, progress)
-            digest = _digest(connection, shadow.table)
-            shadow.fold_to(checkpoints.head(connection), progress)
-            _flip(shadow, progress)
+            with connection.transaction():
+                projection.create_table(connection, table)
+            with _refold(database, connection, projection, table, 0) as fold:
+                version, position = checkpoints.at(connection, projection.name)
+                fold.fold_to(position, progress)
+                comparable = version == projection.version and _exists(connection, projection.table)
+                found = _compared(connection, fold, projection, table) if comparable else None
+                rows = found.folded_rows if found else _count(connection, table)
+                _flip(connection, fold, projection, table, lambda: checkpoints.head(connection), progress)
         except BaseException:
             if not connection.closed:
-                connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(shadow.table)))
+                _drop(connection, table)
             raise
+        others = len(faults.skipped(connection, projection.name, version)) if version != projection.version else 0
         return Rebuilt(
             name=projection.name,
             version=projection.version,
-            position=shadow.position,
-            rows=digest.rows,
-            same=None if live_digest is None else live_digest == digest,
+            position=fold.position,
+            rows=rows,
+            difference=found,
+            skips=fold.skips,
+            skips_before=others,
         )
 
 
-def _claim(connection: Connection, projection: Projection) -> None:
-    row = connection.execute(
-        "select pg_try_advisory_lock('projection_checkpoints'::regclass::oid::int, hashtext(%s))", (projection.name,)
-    ).fetchone()
-    if row is None or not row[0]:
-        raise RebuildRunning(name=projection.name)
+def switch_back(
+    database: Database, projection: Projection, progress: Progress = lambda _done, _total: None
+) -> SwitchedBack:
+    """Put the table of before in place again, folded up to where the live one is, and keep the live one as it.
+
+    So a second switch back undoes the first. Raises ``RebuildRunning``, ``NothingBefore``, ``OtherRelease`` when the
+    table is of a version that this release does not fold, or what is wrong with an event; then all stays as it was.
+    """
+    with _claimed(database, projection) as connection:
+        version, position = _before(connection, projection.name)
+        if version != projection.version:
+            raise OtherRelease(
+                f"the table of before is version {version} and this release folds version {projection.version}:"
+                f" switch back with the release that folds version {version}",
+                name=projection.name,
+            )
+        table = f"{projection.table}_before"
+
+        def moved(to: int) -> None:
+            connection.execute("update projections_before set position = %s where name = %s", (to, projection.name))
+
+        with _refold(database, connection, projection, table, position) as fold:
+            # No further than the live one: what stopped that one may stop this one too.
+            reach = partial(_position, connection, projection.name)
+            _flip(connection, fold, projection, table, reach, progress, moved)
+            return SwitchedBack(
+                name=projection.name, version=version, position=fold.position, folded=fold.position - position
+            )
 
 
-def _live_digest(connection: Connection, projection: Projection) -> tuple[int, Digest | None]:
-    """Position and digest of the live table; no digest when another version of the projection is live."""
-    with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read")
-        version, position = _checkpoint(connection, projection)
-        return position, _digest(connection, projection.table) if version == projection.version else None
+def drop_before(database: Database, projection: Projection) -> None:
+    """Free the room of the table of before. Raises ``RebuildRunning`` or ``NothingBefore``."""
+    with _claimed(database, projection) as connection, connection.transaction():
+        version, _ = _before(connection, projection.name)
+        connection.execute("delete from projections_before where name = %s", (projection.name,))
+        _drop(connection, f"{projection.name}_v{version}_before")
 
 
-def _checkpoint(connection: Connection, projection: Projection) -> tuple[int, int]:
-    cursor = connection.cursor(row_factory=tuple_row).execute(
-        "select version, position from projection_checkpoints where name = %s", (projection.name,)
-    )
-    [(version, position)] = cursor.fetchall()
+@contextmanager
+def _claimed(database: Database, projection: Projection) -> Iterator[Connection]:
+    """A session that alone may replace the read model's table."""
+    with checkpoints.connect(database) as connection:
+        connection.execute("set statement_timeout = 0")
+        key = (projection.name,)
+        claim = "select pg_try_advisory_lock('projection_checkpoints'::regclass::oid::int, hashtext(%s))"
+        [(claimed,)] = checkpoints.rows(connection, claim, key)
+        if not claimed:
+            raise RebuildRunning(name=projection.name)
+        yield connection
+
+
+@contextmanager
+def _refold(
+    database: Database, connection: Connection, projection: Projection, table: str, position: int
+) -> Iterator[Refold]:
+    fold = Refold(database, connection, {projection: table}, position=position)
+    try:
+        yield fold
+    finally:
+        fold.close()
+
+
+def _position(connection: Connection, name: str) -> int:
+    _, position = checkpoints.at(connection, name)
+    return position
+
+
+def _before(connection: Connection, name: str) -> tuple[int, int]:
+    """Version and position of the table of before."""
+    found = checkpoints.rows(connection, "select version, position from projections_before where name = %s", (name,))
+    if not found:
+        raise NothingBefore(name=name)
+    [(version, position)] = found
     return version, position
 
 
-def _digest(connection: Connection, table: str) -> Digest:
-    query = "select count(*), coalesce(sum(hash_record_extended(t.*, 0)), 0) from {} t"
-    cursor = connection.cursor(row_factory=tuple_row)
-    [(rows, hash)] = cursor.execute(sql.SQL(query).format(sql.Identifier(table))).fetchall()
-    return Digest(rows, int(hash))
+def _drop(connection: Connection, table: str) -> None:
+    connection.execute(sql.SQL("drop table if exists {} cascade").format(sql.Identifier(table)))
 
 
-def _flip(shadow: _Shadow, progress: Progress) -> None:
-    """Put the shadow in the live table's place, at the same position or a later one."""
+def _count(connection: Connection, table: str) -> int:
+    [(count,)] = connection.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(table))).fetchall()
+    return int(count)
+
+
+def _compared(connection: Connection, fold: Refold, projection: Projection, table: str) -> Difference:
+    """The live table and the new one, in one snapshot and at one position: the new one is folded up to it."""
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        _, position = checkpoints.at(connection, projection.name)
+        fold.fold_to(position)
+        return difference(connection, projection, sql.Identifier(projection.table), sql.Identifier(table))
+
+
+def _flip(
+    connection: Connection,
+    fold: Refold,
+    projection: Projection,
+    table: str,
+    reach: Callable[[], int],
+    progress: Progress,
+    moved: Callable[[int], None] = lambda _position: None,
+) -> None:
+    """Put the table in the live one's place, at the same position or a later one."""
     for attempt in range(FLIP_ATTEMPTS):
-        position = shadow.position
+        fold.fold_to(reach(), progress, moved)  # so that little is left to fold while the runner waits
+        position = fold.position
         try:
-            with shadow.connection.transaction():
-                _flip_now(shadow, progress)
+            with connection.transaction():
+                _flip_now(connection, fold, projection, table, progress)
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             # A long read of the old table is in the way. It must not cost the whole rebuild, nor may we wait for it
             # for long, because everybody else queues behind us.
-            shadow.position = position
+            fold.position = position
             if attempt == FLIP_ATTEMPTS - 1:
                 raise
             time.sleep(FLIP_PAUSE_SECONDS)
 
 
-def _flip_now(shadow: _Shadow, progress: Progress) -> None:
-    connection, projection = shadow.connection, shadow.projection
+def _flip_now(connection: Connection, fold: Refold, projection: Projection, table: str, progress: Progress) -> None:
+    name = projection.name
     # The runner moves its checkpoint before it writes, so with this row locked it is not writing.
-    connection.execute("select from projection_checkpoints where name = %s for update", (projection.name,))
-    version, position = _checkpoint(connection, projection)
-    shadow.fold_to(position, progress)
-    names = {
-        "view": sql.Identifier(projection.name),
-        "old": sql.Identifier(f"{projection.name}_v{version}"),
-        "shadow": sql.Identifier(shadow.table),
-        "table": sql.Identifier(projection.table),
-    }
-    connection.execute(sql.SQL("drop view if exists {view}").format(**names))
-    connection.execute(sql.SQL("drop table {old}").format(**names))
-    connection.execute(sql.SQL("alter table {shadow} rename to {table}").format(**names))
-    projection.show(connection)
-    connection.execute("delete from projection_checkpoints where name = %s", (projection.name,))
+    connection.execute("select from projection_checkpoints where name = %s for update", (name,))
+    version, position = checkpoints.at(connection, name)
+    fold.fold_to(position, progress)
+    live = f"{name}_v{version}"
+    connection.execute(_BRIEFLY)
+    if _exists(connection, name):
+        # First the view and then its table, as a reader takes them.
+        connection.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(name)))
+    _rename(connection, table, f"{name}_next")
+    connection.execute("delete from projections_before where name = %s", (name,))
+    for (kept,) in checkpoints.rows(connection, _KEPT, (f"{name}_v[0-9]+_before",)):
+        _drop(connection, kept)
+    if _exists(connection, live):
+        _rename(connection, live, f"{live}_before")
+        connection.execute(
+            "insert into projections_before (name, version, position) values (%s, %s, %s)", (name, version, position)
+        )
+    _rename(connection, f"{name}_next", projection.table)
+    connection.execute("delete from projection_checkpoints where name = %s", (name,))
     connection.execute(
         "insert into projection_checkpoints (name, version, position) values (%s, %s, %s)",
-        (projection.name, projection.version, shadow.position),
+        (name, projection.version, fold.position),
     )
+    projection.show(connection)
+    analytics.show(connection)
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    [(found,)] = checkpoints.rows(connection, "select to_regclass(quote_ident(%s)) is not null", (table,))
+    return bool(found)
+
+
+def _rename(connection: Connection, table: str, to: str) -> None:
+    names = {"table": sql.Identifier(table), "to": sql.Identifier(to)}
+    connection.execute(sql.SQL("alter table {table} rename to {to}").format(**names))
+
+
+# Readers wait behind us for a moment only: less than the second after which PostgreSQL looks for a deadlock, so that
+# where there is one it is the flip that gives way, and tries again. A flip that was told of is not lost in a crash.
+_BRIEFLY = """
+set local lock_timeout = '500ms';
+set local synchronous_commit = on;
+"""
+
+_KEPT = """
+select relname from pg_class
+ where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname ~ ('^' || %s || '$')
+"""

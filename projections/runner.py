@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -23,13 +24,14 @@ from ledger.store import Store
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import TROUBLE, ProjectionMoved
-from projections.chunk import Chunk, read_chunk, times_as_text
+from projections.chunk import Ahead, Chunk, times_as_text
+from projections.lease import Lease
 from projections.projection import Projection
 
 CHUNK_EVENTS = 5_000
 """Events that one transaction folds: enough to spread its cost, few enough to be done in a part of a second."""
 POLL_SECONDS = 0.2
-LEASE_POLL_SECONDS = 0.5
+LEASE_POLL_SECONDS = 0.4
 BACKOFF_LIMIT_SECONDS = 5.0
 FAULT_LIMIT = 2_000
 """Characters of an error that a checkpoint keeps."""
@@ -51,7 +53,8 @@ class Runner:
         self.database = database
         self.projections = projections
         self.chunk_events = chunk_events
-        self._decode = times_as_text(Store(database).mapper.decode)
+        self._lease = Lease()
+        self._ahead = Ahead(lambda: checkpoints.connect(database), times_as_text(Store(database).mapper.decode))
 
     def run(self, stop: threading.Event) -> None:
         """Lead, or wait for the lead, until told to stop; the chunk in hand is finished first.
@@ -63,7 +66,7 @@ class Runner:
             try:
                 checkpoints.install(self.database, self.projections)
                 with checkpoints.connect(self.database) as connection:
-                    while not self._lead(connection):
+                    while not self._lease.take(connection):
                         rest(stop, LEASE_POLL_SECONDS)
                         if stop.is_set():
                             return
@@ -78,6 +81,8 @@ class Runner:
                 log.warning("projections wait %.1f s for the database: %s", pause, str(error).strip())
                 rest(stop, pause)
                 pause = min(2 * pause, BACKOFF_LIMIT_SECONDS)
+            finally:
+                self._ahead.close()
 
     def catch_up(self) -> int:
         """Fold until every projection that can has reached the head of the log as of now, and return that head.
@@ -85,22 +90,16 @@ class Runner:
         While another runner leads, this one waits for it.
         """
         checkpoints.install(self.database, self.projections)
-        with checkpoints.connect(self.database) as connection:
+        with checkpoints.connect(self.database) as connection, closing(self._ahead):
             head = checkpoints.head(connection)
             leads = False
             while any(position < head for position in self._positions(connection).values()):
-                leads = leads or self._lead(connection)
+                leads = leads or self._lease.take(connection)
                 if leads:
                     self._round(connection)
                 else:
                     time.sleep(LEASE_POLL_SECONDS / 10)
             return head
-
-    def _lead(self, connection: Connection) -> bool:
-        row = connection.execute(
-            "select pg_try_advisory_lock('projection_checkpoints'::regclass::oid::int, 1) as leads"
-        ).fetchone()
-        return row is not None and bool(row[0])
 
     def _report_outdated(self, connection: Connection) -> None:
         ours = {projection.name: projection.version for projection in self.projections}
@@ -127,17 +126,32 @@ class Runner:
             limit = self.chunk_events if ahead is None else min(self.chunk_events, ahead - after)
             group = groups[after]
             topics = frozenset[str]().union(*(projection.topics for projection in group))
-            chunk = read_chunk(connection, self._decode, topics, after=after, limit=limit)
+            chunk = self._ahead.read(connection, topics, after, limit)
             if chunk:
+                if len(chunk) == self.chunk_events and len(groups) == 1:
+                    self._ahead.begin(topics, chunk.last, self.chunk_events)
                 folded += len(chunk)
                 try:
                     self._fold(connection, group, chunk)
+                    self._lease.used()
                 except ProjectionMoved:
                     log.info("a projection was moved by somebody else; looking again")
         return folded
 
     def _fold(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> bool:
         """Fold the chunk into all, or find who fails on which event and stop that one there. Whether all went well."""
+        error = self._try(connection, group, chunk)
+        if error is None:
+            return True
+        if len(group) > 1:
+            return False not in [self._fold(connection, [projection], chunk) for projection in group]
+        if len(chunk) > 1:
+            return all(self._fold(connection, group, half) for half in chunk.halves())
+        self._fault(connection, group[0], chunk, error)
+        return False
+
+    def _try(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> Exception | None:
+        """Fold the chunk into all, or into none and say what was wrong with it."""
         try:
             with connection.transaction():
                 checkpoints.move(connection, group, chunk.after, chunk.last)
@@ -146,14 +160,8 @@ class Runner:
         except (*TROUBLE, ProjectionMoved):
             raise
         except Exception as error:
-            if len(group) > 1:
-                went_well = [self._fold(connection, [projection], chunk) for projection in group]
-                return False not in went_well
-            if len(chunk) > 1:
-                return all(self._fold(connection, group, half) for half in chunk.halves())
-            self._fault(connection, group[0], chunk, error)
-            return False
-        return True
+            return error
+        return None
 
     def _fault(self, connection: Connection, projection: Projection, chunk: Chunk, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -28,7 +28,7 @@ SCHEMA = f"test_plans_{uuid.uuid4().hex[:8]}"
 @pytest.fixture(scope="module")
 def grown(database_url: str) -> Iterator[tuple[Database, dict[str, Any]]]:
     """A ledger with 8,000 coupons in 8 batches, some locked, and parameters that fit it."""
-    drop = f"drop schema if exists {SCHEMA} cascade"
+    drop = f"drop schema if exists {SCHEMA}, {SCHEMA}_analytics cascade"
     with psycopg.connect(database_url, autocommit=True, options="-c client_min_messages=warning") as connection:
         connection.execute(drop)
         migrate(database_url, SCHEMA)
@@ -37,7 +37,7 @@ def grown(database_url: str) -> Iterator[tuple[Database, dict[str, Any]]]:
         parameters = _grow(ledger)
         Runner(database).catch_up()
         connection.execute(f"set search_path to {SCHEMA}")
-        connection.execute("analyze events, coupon_status_v2, wallet_v2, batch_balance_v2, shared_coupons_v1")
+        connection.execute("analyze events, coupon_status_v2, wallet_v2, batch_balance_v3, shared_coupons_v1")
         yield database, parameters
         ledger.close()
         connection.execute(drop)
@@ -61,7 +61,7 @@ def _grow(ledger: Ledger) -> dict[str, Any]:
         "merchant_id": "merchant-1", "coupon_id": issued[0]["coupon_id"], "user_id": "user-7", "batch_id": batch_id,
         "now": T0 + DAY, "states": list(queries.STATES), "limit": 50, "after": "", "position": 1,
         "after_valid_until": T0, "after_lock_ends_at": T0, "after_coupon_id": "",
-        "batch_states": ["RUNNING"],
+        "batch_states": ["RUNNING"], "of_batch_id": None, "ends_before": None,
     }  # fmt: skip
 
 

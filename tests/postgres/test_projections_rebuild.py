@@ -166,7 +166,7 @@ def test_a_new_version_takes_the_place_of_the_old(shop: Any, database: Database,
     newer = old.catch_up()
     assert status(database, "wallet") == (3, head, "RUNNING")
     assert status(database, "coupon_status") == (2, newer, "RUNNING")
-    Runner(database, [PROJECTIONS[0], NextWallet(), PROJECTIONS[2]]).catch_up()
+    Runner(database, [PROJECTIONS[0], NextWallet(), PROJECTIONS[6]]).catch_up()
     assert status(database, "wallet") == (3, newer, "RUNNING")
     assert len(rows(database, "wallet")) == COUPONS + 1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from eventsourcing.persistence import JSONTranscoder, StoredEvent
+from eventsourcing.persistence import JSONTranscoder, Notification, StoredEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +82,11 @@ def test_a_row_holds_what_has_no_column_of_its_own() -> None:
 def test_a_foreign_topic_is_refused(topic: str) -> None:
     with pytest.raises(ForeignEvent, match="not in the catalogue"):
         MAPPER.to_domain_event(StoredEvent("batch-b", 1, topic, b"{}"))
+
+
+def test_the_library_may_hand_over_a_row_with_its_position() -> None:
+    row = vars(MAPPER.to_stored_event(PAUSED))
+    assert MAPPER.to_domain_event(Notification(id=7, **row)) == PAUSED
 
 
 def test_an_old_row_is_upcast_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:

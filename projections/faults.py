@@ -1,0 +1,142 @@
+"""What an operator does about a read model that an event stopped: look, let it try again, or let it pass over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from ledger.database import Database
+from ledger.errors import LedgerError
+from projections import checkpoints, queries
+from projections.checkpoints import ProjectionNotFound
+
+Connection = psycopg.Connection[Any]
+
+
+class ProjectionNotFaulted(LedgerError):
+    """This read model was not stopped by an event."""
+
+
+class ProjectionElsewhere(LedgerError):
+    """This read model was stopped by another event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """A read model, and the event that stopped it."""
+
+    name: str
+    version: int
+    state: str
+    position: int
+    lag_events: int
+    lag_seconds: float
+    skips: int
+    fault: str | None
+    event_position: int | None
+    """The position that it cannot pass; ``None`` while it runs."""
+    event_stream: str | None
+    """``None``, as all that follows, where the log has no row of that position."""
+    event_version: int | None
+    event_topic: str | None
+    event_recorded_at: datetime | None
+    event_payload: bytes | None
+    """As stored, whether or not it can be decoded."""
+    before_version: int | None
+    """Of the table that a rebuild put aside; ``None`` without one."""
+    before_position: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """An event that a read model was made to pass over."""
+
+    name: str
+    version: int
+    position: int
+    topic: str | None
+    """``None`` where the log has no row of that position."""
+    reason: str
+    actor: str
+    skipped_at: datetime
+
+
+def inspect(connection: Connection, name: str) -> Inspected:
+    """Where a read model stands, and what stopped it. Raises ``ProjectionNotFound``."""
+    cursor = connection.cursor(row_factory=class_row(Inspected))
+    found = cursor.execute(queries.STATEMENTS["inspect"], {"name": name}).fetchall()
+    if not found:
+        raise ProjectionNotFound(name=name)
+    return found[0]
+
+
+def retry(database: Database, name: str) -> None:
+    """Let a FAULTED projection go on at the event that stopped it; one that runs is left alone.
+
+    Raises ``ProjectionNotFound``.
+    """
+    with checkpoints.connect(database) as connection:
+        checkpoints.at(connection, name)
+        connection.execute(
+            """
+            update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
+             where name = %s and state = 'FAULTED'
+            """,
+            (name,),
+        )
+
+
+def skip(database: Database, name: str, *, reason: str, actor: str, position: int | None = None) -> Skip:
+    """Let a FAULTED projection go on after the event that stopped it, and write down that it passed over that one.
+
+    Raises ``ProjectionNotFound``, ``ProjectionNotFaulted``, or ``ProjectionElsewhere`` when it is not the event at
+    ``position`` that stopped it.
+    """
+    with checkpoints.connect(database) as connection, connection.transaction():
+        connection.execute("set local synchronous_commit = on")  # unlike its rows, this cannot be had again
+        checkpoints.at(connection, name)
+        cursor = connection.cursor(row_factory=class_row(Skip))
+        locked = (
+            "select version, position + 1 from projection_checkpoints where name = %s and state = 'FAULTED' for update"
+        )
+        found = checkpoints.rows(connection, locked, (name,))
+        if not found:
+            raise ProjectionNotFaulted(f"{name} runs: there is nothing to skip", name=name)
+        [(version, stopped_at)] = found
+        if position not in (None, stopped_at):
+            raise ProjectionElsewhere(f"{name} was stopped by the event at position {stopped_at}", name=name)
+        parameters = {"name": name, "version": version, "position": stopped_at, "reason": reason, "actor": actor}
+        [skipped] = cursor.execute(_SKIP, parameters).fetchall()
+        connection.execute(_GO_ON, parameters)
+        return skipped
+
+
+def skips(connection: Connection, name: str | None = None) -> list[Skip]:
+    """What was skipped, of one read model or of all, in the order of the log."""
+    cursor = connection.cursor(row_factory=class_row(Skip))
+    return cursor.execute(queries.STATEMENTS["skips"], {"name": name}).fetchall()
+
+
+def skipped(connection: Connection, name: str, version: int) -> Sequence[int]:
+    """The positions that a version of a read model passes over, in order."""
+    query = "select distinct position from projection_skips where name = %s and version = %s order by position"
+    return [position for (position,) in checkpoints.rows(connection, query, (name, version))]
+
+
+_SKIP = """
+insert into projection_skips (name, version, position, topic, reason, actor)
+values (%(name)s, %(version)s, %(position)s, (select topic from events where notification_id = %(position)s),
+        %(reason)s, %(actor)s)
+returning name, version, position, topic, reason, actor, skipped_at
+"""
+
+_GO_ON = """
+update projection_checkpoints
+   set position = %(position)s, state = 'RUNNING', fault = null, updated_at = clock_timestamp()
+ where name = %(name)s and version = %(version)s
+"""
