@@ -1,0 +1,118 @@
+"""The manifest: what an export holds. A file that it does not name is not part of the export."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ledger.errors import InvalidInput
+from projections.export.columns import Column
+from projections.export.files import Format, write_whole
+
+FORMAT_VERSION = 1
+NAME = "manifest.json"
+
+
+class ManifestUnreadable(InvalidInput):
+    """The manifest of the export cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file of rows."""
+
+    path: str
+    """Below the folder of the export, with slashes."""
+    what: str
+    """``log``, or the read model's name."""
+    rows: int
+    bytes: int
+    sha256: str
+    first_position: int
+    """Of the log: the positions that it covers. Of a read model: 1 and the position that it stands at."""
+    last_position: int
+    schema_version: int
+    """Of the columns: the log's own, or the read model's version."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """How far the log is exported."""
+
+    schema_version: int
+    first_position: int
+    last_position: int
+    """One less than the first while there was nothing to export."""
+    fingerprint: str | None
+    """SHA-256 that tells this log from another at the last position; ``None`` of an empty log."""
+    columns: dict[str, str]
+    """The kind of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSnapshot:
+    """A read model as it was at a position."""
+
+    version: int
+    position: int
+    columns: dict[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Manifest:
+    """What is in a folder."""
+
+    ledger: str
+    """The PostgreSQL schema of the ledger."""
+    format: Format
+    merchant_id: str | None
+    """Whose rows alone are in it; ``None``: everybody's."""
+    log: Log | None = None
+    models: dict[str, ModelSnapshot] = field(default_factory=dict)
+    files: list[File] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The manifest of a folder, ``None`` without one. Raises ``ManifestUnreadable``."""
+        try:
+            content = orjson.loads((folder / NAME).read_bytes())
+        except FileNotFoundError:
+            return None
+        except orjson.JSONDecodeError:
+            raise ManifestUnreadable(f"{folder / NAME} is not JSON") from None
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise ManifestUnreadable(f"{folder / NAME} has format_version {version}, and {FORMAT_VERSION} is known")
+        try:
+            return cls._of(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ManifestUnreadable(f"{folder / NAME} is not a manifest: {error}") from None
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Manifest:
+        log = content["log"]
+        return cls(
+            ledger=content["ledger"],
+            format=content["format"],
+            merchant_id=content["merchant_id"],
+            log=None if log is None else Log(**log),
+            models={name: ModelSnapshot(**model) for name, model in content["models"].items()},
+            files=[File(**file) for file in content["files"]],
+        )
+
+    def write(self, folder: Path) -> None:
+        """Put it in the folder, as a whole."""
+        content = {"format_version": FORMAT_VERSION} | asdict(self)
+        write_whole(folder / NAME, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+    def paths(self) -> set[str]:
+        """Of all its files."""
+        return {file.path for file in self.files}
+
+
+def kinds(columns: tuple[Column, ...]) -> dict[str, str]:
+    """Columns as the manifest names them."""
+    return {column.name: column.kind for column in columns}

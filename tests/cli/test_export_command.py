@@ -1,0 +1,166 @@
+"""``coupon-ledger export`` as an operator runs it: files, memory, kills, one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+
+from projections import checkpoints
+from projections.catalogue import PROJECTIONS
+from projections.runner import Runner
+
+ROWS = 300_000
+RSS_LIMIT_MIB = 400
+"""What a page of rows, Arrow and the libraries take, generously: all rows at once take more than twice that."""
+
+
+@pytest.fixture
+def environment(database):
+    return {**os.environ, "DATABASE_URL": database.url, "COUPON_LEDGER_SCHEMA": database.schema}
+
+
+@pytest.fixture
+def run(environment):
+    """Runs ``coupon-ledger`` on the test's ledger."""
+
+    def run(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "coupon_ledger", *map(str, arguments)]
+        return subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=100)
+
+    return run
+
+
+@pytest.fixture
+def small(database, shop):
+    """A ledger with a few coupons."""
+    for number in range(3):
+        shop.coupon(f"user-{number}")
+    checkpoints.install(database, PROJECTIONS)
+    Runner(database, PROJECTIONS).catch_up()
+    return shop
+
+
+def test_it_says_what_it_wrote_and_the_check_agrees(run, small, tmp_path):
+    folder = tmp_path / "out"
+    first = run("export", "--to", "parquet", "--output", folder)
+    assert first.returncode == 0, first.stderr
+    assert "coupon_status" in first.stdout
+    assert "SHA-256" in first.stdout
+    small.coupon("user-9")
+    second = run("export", "--to", "parquet", "--output", folder, "--continue", "--what", "log", "--json")
+    assert second.returncode == 0, second.stderr
+    told = {one["what"]: one for one in json.loads(second.stdout)["exported"]}
+    assert (told["log"]["new_files"], told["log"]["position"]) == (1, small.ledger.store.head())
+    checked = run("export-check", folder, "--json")
+    assert (checked.returncode, json.loads(checked.stdout)["findings"]) == (0, [])
+    assert json.loads(checked.stdout)["log_position"] == small.ledger.store.head()
+    next(folder.glob("log/*/*.parquet")).unlink()
+    checked = run("export-check", folder)
+    assert (checked.returncode, checked.stderr.count("\n")) == (1, 1)
+    assert "is missing" in checked.stdout
+
+
+def test_bad_usage_is_one_line(run, small, tmp_path):
+    out = ("--output", tmp_path / "out")
+    for arguments, words in (
+        (("--to", "xml", *out), "xml"),
+        (("--to", "csv", *out, "--what", "log,passwords"), "passwords"),
+        (("--to", "csv", *out, "--after", "5", "--continue"), "--after"),
+        (("--to", "csv"), "--output"),
+    ):
+        result = run("export", *arguments)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), arguments
+        assert words in result.stderr
+        assert not (tmp_path / "out").exists()
+    assert run("export", "--to", "csv", *out).returncode == 0
+    for arguments, words in (
+        (("export", "--to", "csv", *out), "--continue adds to it"),
+        (("export", "--to", "ndjson", *out, "--continue"), "format csv"),
+        (("export-check", tmp_path), "no manifest.json"),
+    ):
+        result = run(*arguments)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+        assert words in result.stderr
+
+
+def test_without_pyarrow_parquet_is_one_line(run, small, tmp_path):
+    broken = tmp_path / "broken" / "pyarrow"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('not installed')\n")
+    result = run("export", "--to", "parquet", "--output", tmp_path / "out", PYTHONPATH=str(broken.parent))
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "coupon-ledger[export]" in result.stderr
+    result = run("export", "--to", "ndjson", "--output", tmp_path / "out", PYTHONPATH=str(broken.parent))
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_full_disk_is_one_line(run, small, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log").write_text("in the way")
+    result = run("export", "--to", "csv", "--output", tmp_path / "out")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "log" in result.stderr
+
+
+def lengthen(database, shop, rows: int) -> None:
+    """A log of so many coupons, whose events are as long as real ones."""
+    shop.coupon("pattern")
+    with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
+        connection.execute(
+            """
+            insert into events (originator_id, originator_version, topic, state, notification_id)
+            select 'coupon-' || md5(n::text), 1, topic, state, notification_id + n
+              from events cross join generate_series(1, %s) n
+             where notification_id = (select max(notification_id) from events)
+            """,
+            (rows,),
+        )
+
+
+MEASURED = """
+import resource, sys
+from coupon_ledger.cli import run_cli
+code = run_cli(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "ndjson"])
+def test_memory_does_not_grow_with_the_log(database, shop, environment, tmp_path, format):
+    lengthen(database, shop, ROWS)
+    command = [sys.executable, "-c", MEASURED, "export", "--to", format, "--output", tmp_path, "--what", "log"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert sum(file["rows"] for file in manifest["files"]) == shop.ledger.store.head() > ROWS
+    assert int(result.stdout.splitlines()[-1]) < RSS_LIMIT_MIB
+
+
+def test_a_killed_export_leaves_no_half_file_and_is_done_again(database, shop, environment, run, tmp_path):
+    lengthen(database, shop, 100_000)
+    arguments = ["export", "--to", "parquet", "--output", str(tmp_path), "--what", "log", "--continue"]
+    assert run(*arguments, "--until-position", "1000").returncode == 0
+    before = (tmp_path / "manifest.json").read_bytes()
+    with subprocess.Popen([sys.executable, "-m", "coupon_ledger", *arguments], env=environment) as export:
+        while not [path for path in tmp_path.rglob("*.part") if path.stat().st_size]:
+            assert export.poll() is None
+            time.sleep(0.01)
+        export.send_signal(signal.SIGKILL)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert list(tmp_path.rglob("*.part"))
+    assert sum(pq.read_metadata(path).num_rows for path in tmp_path.rglob("part-*.parquet")) == 1_000
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert not list(tmp_path.rglob("*.part"))
+    assert run("export-check", tmp_path).returncode == 0
+    assert sum(pq.read_metadata(path).num_rows for path in tmp_path.rglob("*.parquet")) == shop.ledger.store.head()
