@@ -1,0 +1,202 @@
+"""For auditors: what a coupon, a batch, an order or a user was at a past moment, and what changed since another."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import Field
+
+from api import contract, history_answers
+from api.access import caller, operation_name
+from api.exchange import answer, caught_up, ledger, owned_history
+from api.wire import (
+    PAGE_DEFAULT,
+    AtLeastQuery,
+    BatchPath,
+    CouponPath,
+    Id,
+    Limit,
+    Moment,
+    OrderPath,
+    Parameters,
+    Position,
+    UserPath,
+)
+from ledger import errors
+from ledger.aggregate import text_of
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField
+from ledger.history import batches, coupons, differences, holders, moment, reading
+from projections.timelines import user_streams
+
+audit_history = APIBlueprint(
+    "audit_history",
+    __name__,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="audit", description="What was, what was known, and why.")],
+    operation_id_callback=operation_name,
+)
+
+AT = {"at": "at", "known_at": "known_at", "position": "position"}
+"""Names of what says a moment, as the parameters that say it."""
+FROM = {"at": "from", "position": "from_position"}
+UNTIL = {"at": "until", "position": "until_position"}
+
+
+class StateQuery(Parameters):
+    """Which moment: this one, where nothing is said."""
+
+    at: Moment | None = Field(None, description="What the clock showed.")
+    known_at: Moment | None = Field(None, description="How late the log may be; where left out, as late as `at`.")
+    position: Position | None = Field(None, description="Instead: the last position that the log held.")
+
+
+class UserStateQuery(StateQuery, AtLeastQuery):
+    """Which moment, and which page of the user's coupons."""
+
+    after: Id | None = Field(None, description="The `next` of the page before.")
+    limit: Limit = PAGE_DEFAULT
+
+
+class DifferenceQuery(Parameters):
+    """Between which two moments: each by a time or a position; from the first event until now, where not said."""
+
+    begin: Moment | None = Field(None, alias="from")
+    until: Moment | None = None
+    from_position: Position | None = None
+    until_position: Position | None = None
+    basis: Literal["known", "true"] = Field(
+        "known", description="By what the log held at each, or by what had occurred until then, whenever recorded."
+    )
+
+
+@audit_history.get(
+    "/coupons/<coupon_id>/state", responses=contract.read(history_answers.CouponPast, errors.CouponNotFound)
+)
+def get_coupon_state(path: CouponPath, query: StateQuery) -> Response:
+    """Read a coupon as the log knew it at a moment, and as it was then, whenever that was recorded."""
+    history = owned_history("coupon", path.coupon_id, CouponNotFound)
+    with ledger().store.connection() as connection:
+        then = _moment(connection, query)
+    return answer({"coupon_id": path.coupon_id, **_as_of(then), **coupons.coupon_moment(history, then)})
+
+
+@audit_history.get(
+    "/batches/<batch_id>/state", responses=contract.read(history_answers.BatchPast, errors.BatchNotFound)
+)
+def get_batch_state(path: BatchPath, query: StateQuery) -> Response:
+    """Read a batch as the log knew it at a moment, and as it was, with where its coupons were."""
+    history = owned_history("batch", path.batch_id, BatchNotFound)
+    with ledger().store.connection() as connection:
+        then = _moment(connection, query)
+        found = batches.batch_moment(connection, history, then)
+    return answer({"batch_id": path.batch_id, **_as_of(then), **found})
+
+
+@audit_history.get("/orders/<callers_id:order_id>/state", responses=contract.read(history_answers.OrderPast))
+def get_order_state(path: OrderPath, query: StateQuery) -> Response:
+    """Read what an order held and had used at a moment, as the log knew it and as it was."""
+    store = ledger().store
+    with store.connection() as connection:
+        then = _moment(connection, query)
+        found = holders.order_moment(store, connection, caller().merchant_id, path.order_id, then)
+    return answer({"order_id": path.order_id, **_as_of(then), **found})
+
+
+@audit_history.get(
+    "/users/<callers_id:user_id>/state", responses=contract.read(history_answers.UserPast, errors.NotCaughtUp)
+)
+def get_user_state(path: UserPath, query: UserStateQuery) -> Response:
+    """Read what a user had at a moment, and could use as a friend, as the log knew it and as it was.
+
+    A page looks at `limit` coupons that the user ever had, so it may hold fewer, or none, and not be the last.
+    """
+    caught_up(query.at_least, "wallet")
+    store, merchant_id = ledger().store, caller().merchant_id
+    after = "" if query.after is None else f"coupon-{query.after}"
+    with store.connection() as connection:
+        then = _moment(connection, query)
+        streams = user_streams(connection, merchant_id, path.user_id, after=after, limit=query.limit + 1)
+        page = streams[: query.limit]
+        found = holders.user_moment(reading.histories(store, connection, page), path.user_id, then)
+    following = page[-1].removeprefix("coupon-") if len(streams) > query.limit else None
+    return answer({"user_id": path.user_id, **_as_of(then), **found, "next": following})
+
+
+# --- differences ------------------------------------------------------------------------------------
+
+
+@audit_history.get(
+    "/coupons/<coupon_id>/difference",
+    responses=contract.read(history_answers.CouponDifference, errors.CouponNotFound, errors.InvalidPeriod),
+)
+def get_coupon_difference(path: CouponPath, query: DifferenceQuery) -> Response:
+    """Read what changed of a coupon between two moments, and by which events."""
+    history = owned_history("coupon", path.coupon_id, CouponNotFound)
+    with ledger().store.connection() as connection:
+        begin, end = _moments(connection, query, history[0].position)
+    found = differences.coupon_difference(history, begin, end, query.basis)
+    return answer({"coupon_id": path.coupon_id, "begin": _as_of(begin), "end": _as_of(end), **found})
+
+
+@audit_history.get(
+    "/batches/<batch_id>/difference",
+    responses=contract.read(history_answers.BatchDifference, errors.BatchNotFound, errors.InvalidPeriod),
+)
+def get_batch_difference(path: BatchPath, query: DifferenceQuery) -> Response:
+    """Read what changed of a batch and of where its coupons are between two moments."""
+    history = owned_history("batch", path.batch_id, BatchNotFound)
+    with ledger().store.connection() as connection:
+        begin, end = _moments(connection, query, history[0].position)
+        found = differences.batch_difference(connection, history, begin, end, query.basis)
+    return answer({"batch_id": path.batch_id, "begin": _as_of(begin), "end": _as_of(end), **found})
+
+
+# --- what they share --------------------------------------------------------------------------------
+
+
+def _moment(connection: moment.Connection, query: StateQuery) -> moment.Moment:
+    return _named(connection, AT, at=query.at, known_at=query.known_at, position=query.position)
+
+
+def _moments(connection: moment.Connection, query: DifferenceQuery, first: int) -> tuple[moment.Moment, moment.Moment]:
+    """The two that the query says; the first is that of the object's first event, where nothing is said of it."""
+    if query.begin is not None and query.from_position is not None:
+        raise InvalidField(errors=[_one("from")])
+    if query.until is not None and query.until_position is not None:
+        raise InvalidField(errors=[_one("until")])
+    position = first if query.begin is None and query.from_position is None else query.from_position
+    begin = _named(connection, FROM, at=query.begin, position=position)
+    return begin, _named(connection, UNTIL, at=query.until, position=query.until_position)
+
+
+def _named(
+    connection: moment.Connection,
+    names: dict[str, str],
+    *,
+    at: datetime | None,
+    position: int | None,
+    known_at: datetime | None = None,
+) -> moment.Moment:
+    """The moment that parameters of these names say; a refusal names the parameter."""
+    try:
+        return moment.moment(connection, at=at, known_at=known_at, position=position)
+    except InvalidField as refusal:
+        told = {"parameter": names[refusal.facts["field"]], "code": refusal.code(), "detail": refusal.detail}
+        raise InvalidField(refusal.detail, errors=[told]) from None
+
+
+def _one(name: str) -> dict[str, str]:
+    detail = f"one of {name} and {name}_position"
+    return {"parameter": name, "code": InvalidField.code(), "detail": detail}
+
+
+def _as_of(then: moment.Moment) -> dict[str, Any]:
+    return {
+        "at": text_of(then.at),
+        "known_at": text_of(then.known_at),
+        "known_position": then.known.position,
+    }

@@ -1,0 +1,103 @@
+"""``coupon-ledger history`` and ``coupon-ledger explain``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import orjson
+import pytest
+
+from ledger import use_cases
+from projections.runner import Runner
+from tests.clock import clock_text
+
+
+@pytest.fixture
+def run(database):
+    """Runs a command against the test's ledger."""
+
+    def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        settings = {"DATABASE_URL": database.url, "COUPON_LEDGER_SCHEMA": database.schema}
+        return subprocess.run(
+            [sys.executable, "-m", "coupon_ledger", *arguments],
+            env={**os.environ, **settings},
+            input=given,
+            capture_output=True,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def shown(run):
+    """The JSON that a command prints."""
+
+    def shown(*arguments: str, given: bytes = b""):
+        result = run(*arguments, "--merchant", "merchant-1", "--json", given=given)
+        assert (result.returncode, result.stderr) == (0, b""), result.stderr
+        return orjson.loads(result.stdout)
+
+    return shown
+
+
+def test_shows_timelines_states_and_differences(run, shown, shop, ledger):
+    batch_id = shop.batch(per_user_limit=None)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    issued = ledger.store.head()
+    before = clock_text(ledger)
+    ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id]))
+    after = clock_text(ledger)
+    Runner(ledger.store.database).catch_up()
+    for words in (("coupon", coupon_id), ("order", "order-1"), ("user", "user-1")):
+        events = shown("history", *words)
+        assert [event["topic"] for event in events] == ["coupon.issued", "coupon.locked"], words
+    assert [event["topic"] for event in shown("history", "batch", batch_id)] == ["batch.created", "batch.started"]
+    assert shown("history", "coupon", coupon_id, "--at", before)["known"]["state"] == "UNUSED"
+    assert shown("history", "coupon", coupon_id, "--position", str(issued))["known_position"] == issued
+    assert shown("history", "batch", batch_id, "--at", after)["true"]["balance"]["locked"] == 1
+    assert [each["state"] for each in shown("history", "user", "user-1", "--at", before)["known"]] == ["UNUSED"]
+    assert len(shown("history", "order", "order-1", "--known-at", after)["known"]) == 1
+    changed = shown("history", "coupon", coupon_id, "--at", before, "--until", after)["changed"]
+    assert changed["state"] == {"before": "UNUSED", "after": "LOCKED"}
+    counts = shown("history", "batch", batch_id, "--position", str(issued), "--until", after)["changed"]
+    assert counts["balance.locked"] == {"before": 0, "after": 1}
+    table = run("history", "coupon", coupon_id, "--merchant", "merchant-1", "--at", after).stdout.decode()
+    assert "LOCKED" in table
+    assert "lock_live" in table
+
+
+def test_explains_a_refusal(run, shown, shop, ledger):
+    coupon_id = shop.coupon()
+    ledger.do(use_cases.void(shop.request(), coupon_id, reason="fraud"))
+    asked = {"order_id": "order-1", "user_id": "user-1", "coupon_ids": [coupon_id]}
+    body = orjson.dumps({"lock": asked, "code": "coupon_void"})
+    found = shown("explain", "-", given=body)
+    assert (found["refused"], found["code"], found["agrees"]) == (True, "coupon_void", True)
+    assert [event["topic"] for event in found["because"]] == ["coupon.voided"]
+    table = run("explain", "-", "--merchant", "merchant-1", given=body).stdout.decode()
+    assert "coupon_void" in table
+    assert "fraud" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "code"),
+    [
+        (("history", "coupon", "nowhere", "--merchant", "merchant-1"), b"", 1),
+        (("history", "batch", "nowhere", "--merchant", "merchant-1", "--position", "1"), b"", 1),
+        (("history", "coupon", "nowhere"), b"", 2),
+        (("history", "order", "o", "--merchant", "merchant-1", "--at", "yesterday"), b"", 2),
+        (("history", "order", "o", "--merchant", "merchant-1", "--at", "2999-01-01T00:00:00Z"), b"", 2),
+        (("history", "order", "o", "--merchant", "merchant-1", "--position", "99"), b"", 2),
+        (("explain", "-", "--merchant", "merchant-1"), b"{}", 2),
+        (("explain", "-", "--merchant", "merchant-1"), b"no JSON", 2),
+        (("explain", "-", "--merchant", "merchant-1"), b'{"lock": {}}', 2),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(arguments, given, code, run, shop):
+    result = run(*arguments, given=given)
+    assert (result.returncode, result.stdout) == (code, b"")
+    assert result.stderr.startswith(b"coupon-ledger: ")
+    assert result.stderr.count(b"\n") == 1

@@ -1,0 +1,145 @@
+"""GET /v1/{coupons,orders,users,batches}/{id}/state and /v1/{coupons,batches}/{id}/difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ledger import use_cases
+from ledger.aggregate import text_of
+from tests.clock import clock_text
+from tests.unit.specs import TERMS
+
+
+def lock(shop, coupon_id, order_id="order-1", **more):
+    return use_cases.lock(shop.request(**more), order_id, user_id="user-1", coupon_ids=[coupon_id])
+
+
+def test_a_coupon_before_and_after_its_lock(auditor, shop, ledger):
+    coupon_id = shop.coupon()
+    at = clock_text(ledger)
+    ledger.do(lock(shop, coupon_id))
+    then = auditor.get(f"/v1/coupons/{coupon_id}/state", at=at).ok()
+    assert (then["known"]["state"], then["true"]["state"], then["at"]) == ("UNUSED", "UNUSED", at)
+    assert then["known_position"] == ledger.store.head() - 1
+    now = auditor.get(f"/v1/coupons/{coupon_id}/state").ok()
+    assert (now["known"]["state"], now["known"]["lock"]["order_id"]) == ("LOCKED", "order-1")
+    assert [reason["what"] for reason in now["known"]["decided_by"]] == ["coupon.locked", "lock_live"]
+    assert now["true_only"] == now["known_only"] == now["left_out"] == []
+
+
+def test_imported_history_was_true_and_not_known(auditor, shop, ledger, long_ago):
+    batch_id = shop.batch(per_user_limit=None)
+    claimed = use_cases.claim(shop.request(at=long_ago), batch_id, "user-1")
+    coupon_id = ledger.do(claimed).answer["coupon_id"]
+    then = auditor.get(f"/v1/coupons/{coupon_id}/state", at=text_of(long_ago)).ok()
+    assert (then["known"], then["known_position"]) == (None, 0)
+    assert then["true"]["state"] == "UNUSED"
+    assert then["true_only"] == [ledger.store.head()]
+    later = auditor.get(f"/v1/coupons/{coupon_id}/state", at=text_of(long_ago), known_at=clock_text(ledger)).ok()
+    assert later["known"] == later["true"] == then["true"]
+    at_position = auditor.get(f"/v1/coupons/{coupon_id}/state", at=text_of(long_ago), position=ledger.store.head()).ok()
+    assert (at_position["known"], at_position["known_at"]) == (then["true"], None)
+
+
+def test_a_batch_has_the_balance_of_then(auditor, operator, shop, ledger, project):
+    batch_id = shop.batch(per_user_limit=None)
+    coupons = [shop.coupon(batch_id=batch_id) for _ in range(3)]
+    ledger.do(lock(shop, coupons[0]))
+    at = clock_text(ledger)
+    ledger.do(use_cases.void(shop.request(), coupons[1], reason="fraud"))
+    ledger.do(use_cases.pause_batch(shop.request(), batch_id, reason="stock"))
+    then = auditor.get(f"/v1/batches/{batch_id}/state", at=at).ok()
+    assert (then["known"]["state"], then["known"]["quantity"]) == ("RUNNING", 100)
+    balance = then["known"]["balance"]
+    assert (balance["issued"], balance["unused"], balance["locked"], balance["voided"]) == (3, 2, 1, 0)
+    project()
+    now = auditor.get(f"/v1/batches/{batch_id}/state").ok()["known"]
+    live = auditor.get(f"/v1/batches/{batch_id}/balance").ok()
+    assert now["balance"] == {name: live[name] for name in now["balance"]}
+    assert now["state"] == live["state"] == "PAUSED"
+
+
+def test_an_order_and_a_user_as_they_were(auditor, shop, ledger, project):
+    batch_id = shop.batch(terms=replace(TERMS, transferable=True), per_user_limit=None)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    ledger.do(lock(shop, coupon_id))
+    at = clock_text(ledger)
+    ledger.do(use_cases.unlock(shop.request(), "order-1", coupon_ids=[coupon_id], reason="left"))
+    ledger.do(use_cases.transfer(shop.request(), coupon_id, user_id="user-1", to_user_id="user-2"))
+    project()
+    order = auditor.get("/v1/orders/order-1/state", at=at).ok()
+    assert [(each["coupon_id"], each["state"]) for each in order["known"]] == [(coupon_id, "LOCKED")]
+    assert auditor.get("/v1/orders/order-1/state").ok()["known"] == []
+    for user_id, whose_then, whose_now in (("user-1", [coupon_id], []), ("user-2", [], [coupon_id])):
+        then = auditor.get(f"/v1/users/{user_id}/state", at=at).ok()
+        assert [each["coupon_id"] for each in then["known"]] == whose_then
+        now = auditor.get(f"/v1/users/{user_id}/state").ok()
+        assert [each["coupon_id"] for each in now["true"]] == whose_now
+        assert now["next"] is None
+
+
+def test_a_users_coupons_come_in_pages(auditor, shop, project):
+    batch_id = shop.batch(per_user_limit=None)
+    coupons = sorted(shop.coupon(batch_id=batch_id) for _ in range(5))
+    project()
+    seen, after = [], None
+    while True:
+        page = auditor.get("/v1/users/user-1/state", limit=2, **({"after": after} if after else {})).ok()
+        seen += [each["coupon_id"] for each in page["known"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == coupons
+
+
+def test_what_changed_between_two_moments(auditor, shop, ledger):
+    coupon_id = shop.coupon()
+    before, position = clock_text(ledger), ledger.store.head()
+    ledger.do(lock(shop, coupon_id))
+    for asked in ({"from": before}, {"from_position": position}):
+        found = auditor.get(f"/v1/coupons/{coupon_id}/difference", **asked).ok()
+        assert found["changed"]["state"] == {"before": "UNUSED", "after": "LOCKED"}
+        assert [event["topic"] for event in found["events"]] == ["coupon.locked"]
+        assert (found["before"]["lock"], found["after"]["lock"]["order_id"]) == (None, "order-1")
+    whole = auditor.get(f"/v1/coupons/{coupon_id}/difference").ok()
+    assert (whole["before"]["version"], whole["changed"], whole["events"]) == (1, found["changed"], found["events"])
+    batch_id = found["after"]["batch_id"]
+    found = auditor.get(f"/v1/batches/{batch_id}/difference", **{"from": before, "basis": "true"}).ok()
+    assert found["changed"]["balance.locked"] == {"before": 0, "after": 1}
+    assert found["events"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ({"at": "2999-01-01T00:00:00Z"}, "at"),
+        ({"known_at": "2999-01-01T00:00:00Z"}, "known_at"),
+        ({"position": 999}, "position"),
+        ({"position": 0}, "position"),
+        ({"position": 1, "known_at": "2026-01-01T00:00:00Z"}, "known_at"),
+        ({"at": "yesterday"}, "at"),
+        ({"when": "now"}, "when"),
+    ],
+)
+def test_a_moment_that_nobody_can_mean(query, parameter, auditor, shop):
+    coupon_id = shop.coupon()
+    answer = auditor.get(f"/v1/coupons/{coupon_id}/state", **query)
+    assert answer.status == 422
+    assert answer.pointers() == [parameter]
+
+
+def test_two_moments_that_nobody_can_mean(auditor, shop):
+    path = f"/v1/coupons/{shop.coupon()}/difference"
+    moment = "2026-01-01T00:00:00Z"
+    for query, parameter in (
+        ({"from": moment, "from_position": 1}, "from"),
+        ({"from": moment, "until": moment, "until_position": 1}, "until"),
+        ({"from_position": 99}, "from_position"),
+        ({"from": moment, "until": "2999-01-01T00:00:00Z"}, "until"),
+    ):
+        answer = auditor.get(path, **query)
+        answer.refused(422, "invalid_field")
+        assert answer.pointers() == [parameter], query
+    auditor.get(path, from_position=3, until_position=2).refused(422, "invalid_period")
