@@ -1,0 +1,92 @@
+"""A verification: one moment of the database, all questions, and how far each part of the work is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from ledger.database import Database
+from projections.seal.check import check as check_seal
+from projections.seal.errors import NotSealed
+from projections.verify import beside, guards
+from projections.verify.models import check_models, replaying
+from projections.verify.plans import Plans
+from projections.verify.report import IDS, Findings, Report, outcomes
+from projections.verify.rows import Reader
+from projections.verify.snapshot import Books, Moment, moment
+from projections.verify.walk import walk
+
+Progress = Callable[[str, int, int], None]
+"""Is told (part, done, all)."""
+PARTS = ("log", "guards", "seal", "read models")
+
+
+def verify(
+    database: Database,
+    *,
+    seal: Path | None = None,
+    only: Collection[str] = IDS,
+    progress: Progress = lambda _part, _done, _total: None,
+) -> Report:
+    """Ask all questions, or ``only`` these (``report.CHECKS``), of the log as it is at this moment.
+
+    All of it is one snapshot, taken without a lock that a writer would wait for; but the read models, which a process
+    of its own compares at their own positions. ``seal`` is the sealer's folder. Memory does not grow with the log, and
+    the database needs room for temporary tables of about a quarter of it.
+
+    Raises ``psycopg.Error`` where the database cannot be read.
+    """
+    began = time.monotonic()
+    found = Findings(only)
+    with ExitStack() as stack:
+        models = (
+            stack.enter_context(replaying(database, partial(progress, "read models"))) if found.asks("I10") else None
+        )
+        looked = stack.enter_context(moment(database))
+        if not found.ids <= {"I10", "I15", "I12"}:
+            _check_log(looked, found, progress)
+        if found.asks("I12"):
+            beside.check_messages(looked, found)
+        if found.asks("I15"):
+            _check_seal(looked, seal, found, partial(progress, "seal"))
+        if models is not None:
+            check_models(looked, models.result(), found)
+        return Report(looked.head, looked.now, time.monotonic() - began, outcomes(found))
+
+
+def _check_log(looked: Moment, found: Findings, progress: Progress) -> None:
+    plans, reader = Plans(), Reader()
+    plans.read(looked.connection, reader, found)
+    held = walk(looked, plans, reader, Books(looked.connection), found, partial(progress, "log"))
+    steps: tuple[Callable[[], None], ...] = (
+        lambda: guards.check_positions(looked, found),
+        lambda: guards.check_batches(looked, plans, found),
+        lambda: guards.check_quota(looked, found),
+        lambda: guards.check_holds(looked, held, found),
+        lambda: guards.check_requests(looked, found),
+        lambda: beside.check_codes(looked, plans, found),
+        lambda: beside.check_jobs(looked, plans, found),
+    )
+    for number, step in enumerate(steps, 1):
+        step()
+        progress("guards", number, len(steps))
+
+
+def _check_seal(looked: Moment, folder: Path | None, found: Findings, progress: Callable[[int, int], None]) -> None:
+    if folder is None:
+        found.notes["I15"] = "not sealed: no folder of a seal was named"
+        return
+    try:
+        wrong = check_seal(looked.connection, folder, progress)
+    except NotSealed:
+        found.notes["I15"] = "not sealed"
+        return
+    [(sealed,)] = looked.connection.execute("select coalesce(max(size), 0) from checkpoints").fetchall()
+    found.looked_at["I15"] += sealed
+    if sealed < looked.head:
+        found.notes["I15"] = f"sealed up to {sealed}"
+    for finding in wrong:
+        found.add("I15", finding.position, None, "what was sealed", finding.what)
