@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flask import Response
@@ -42,7 +42,8 @@ def send_message(body: bodies.MessageBody) -> Response:
         user_ids=body.user_ids,
         expires_at=body.expires_at,
     )
-    return answer_receipt(receipt, status=201)
+    words = {"title": body.title, "body": body.body}
+    return answer_receipt(replace(receipt, answer=receipt.answer | words), status=201)
 
 
 @messages.get("/messages", responses=contract.read(bodies.SentMessages, problems.BadCursor))

@@ -44,6 +44,7 @@ from ledger.events.coupons import (
 from ledger.events.jobs import JobFinished, JobStarted, JobUndone, JobUndoStarted
 from ledger.events.reminders import ReminderCancelled, ReminderRequested
 from ledger.events.rules import RuleCreated, RuleStopped
+from ledger.events.subjects import SubjectErased, SubjectNoted
 from ledger.events.templates import TemplateCreated, TemplateRevised
 
 __all__ = [
@@ -86,6 +87,8 @@ __all__ = [
     "ReminderRequested",
     "RuleCreated",
     "RuleStopped",
+    "SubjectErased",
+    "SubjectNoted",
     "TemplateCreated",
     "TemplateRevised",
 ]

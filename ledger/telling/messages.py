@@ -101,6 +101,7 @@ def send(
 ) -> Receipt:
     """Tell named users, or all of the merchant's when none is named, those who look later too.
 
+    Answers which message it is, without its words: the answer stays when they are erased.
     Raises ``InvalidField``, ``InvalidPeriod``, ``BroadcastLimitReached``.
     """
     if user_ids is not None and not 1 <= len(user_ids) <= NAMED_LIMIT:
@@ -109,8 +110,6 @@ def send(
     answer = {
         "message_id": _message_id(request.merchant_id, key),
         "to_all": user_ids is None,
-        "title": title,
-        "body": body,
         "expires_at": text_of(expires_at),
     }
 
