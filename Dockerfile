@@ -9,7 +9,9 @@ RUN python -m venv /build && /build/bin/pip install --no-cache-dir build \
  && /app/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.11-slim
-RUN useradd --system --uid 10001 ledger
+# Named volumes take over the owner of the folders that they are put in place of.
+RUN useradd --system --uid 10001 ledger \
+ && install --directory --owner=ledger /var/lib/coupon-ledger/key /var/lib/coupon-ledger/seal
 COPY --from=build /app /app
 USER ledger
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1

@@ -9,7 +9,12 @@ ARGS ?=
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-.PHONY: help demo test check bench fault lock format
+.venv/spark/installed: examples/spark/requirements.txt
+	$(PYTHON) -m venv .venv/spark
+	.venv/spark/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
+.PHONY: help demo test check slow bench fault lock format
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -18,6 +23,9 @@ demo: .venv/installed ## Run a grocer's year of coupons on embedded servers (ARG
 
 test: .venv/installed ## Run every test on real servers that the tests start (ARGS="tests/unit -k coupon")
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+slow: .venv/installed .venv/spark/installed ## Run the tests that take minutes: Spark, and a grocer's whole year (ARGS="-k spark")
+	$(BIN)/pytest tests/slow $(ARGS)
 
 check: .venv/installed ## Format, lint, types, import rules and unit tests, in under a minute
 	$(BIN)/ruff format --check .

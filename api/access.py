@@ -24,7 +24,15 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "change_batch_budget": frozenset({"operator"}),
     "list_batches": frozenset({"operator", "auditor", "analyst"}),
     "get_batch": frozenset({"operator", "orders", "shopper-app", "auditor", "analyst"}),
+    "list_batches_csv": frozenset({"operator", "auditor", "analyst"}),
     "get_batch_balance": frozenset({"operator", "auditor", "analyst"}),
+    "get_batch_balance_csv": frozenset({"operator", "auditor", "analyst"}),
+    "get_daily_statistics": frozenset({"operator", "auditor", "analyst"}),
+    "get_daily_statistics_csv": frozenset({"operator", "auditor", "analyst"}),
+    "get_funnel": frozenset({"operator", "auditor", "analyst"}),
+    "get_funnel_csv": frozenset({"operator", "auditor", "analyst"}),
+    "get_liability": frozenset({"operator", "auditor", "analyst"}),
+    "get_liability_csv": frozenset({"operator", "auditor", "analyst"}),
     "void_batch_coupons": frozenset({"operator"}),
     "issue_coupons": frozenset({"operator"}),
     "claim_coupon": frozenset({"operator", "shopper-app"}),
@@ -43,6 +51,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "transfer_coupon": frozenset({"operator", "shopper-app"}),
     "share_coupon": frozenset({"operator", "shopper-app"}),
     "list_user_coupons": frozenset({"operator", "orders", "shopper-app", "auditor"}),
+    "get_user_coupon_summary": frozenset({"operator", "orders", "shopper-app", "auditor"}),
     "create_rule": frozenset({"operator"}),
     "list_rules": frozenset({"operator", "auditor", "analyst"}),
     "stop_rule": frozenset({"operator"}),
@@ -52,6 +61,25 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "get_issuance_job_progress": frozenset({"operator", "auditor", "analyst"}),
     "get_issuance_job_failures": frozenset({"operator", "auditor"}),
     "undo_issuance_job": frozenset({"operator"}),
+    "get_coupon_timeline": frozenset({"operator", "auditor"}),
+    "get_coupon_timeline_csv": frozenset({"operator", "auditor"}),
+    "get_order_timeline": frozenset({"operator", "auditor"}),
+    "get_order_timeline_csv": frozenset({"operator", "auditor"}),
+    "get_user_timeline": frozenset({"operator", "auditor"}),
+    "get_user_timeline_csv": frozenset({"operator", "auditor"}),
+    "get_batch_timeline": frozenset({"operator", "auditor"}),
+    "get_batch_timeline_csv": frozenset({"operator", "auditor"}),
+    "get_coupon_state": frozenset({"operator", "auditor"}),
+    "get_order_state": frozenset({"operator", "auditor"}),
+    "get_user_state": frozenset({"operator", "auditor"}),
+    "get_batch_state": frozenset({"operator", "auditor"}),
+    "get_coupon_difference": frozenset({"operator", "auditor"}),
+    "get_batch_difference": frozenset({"operator", "auditor"}),
+    "explain_refusal": frozenset({"operator", "auditor"}),
+    "get_checkpoint": frozenset({"operator", "auditor"}),
+    "get_checkpoint_note": frozenset({"operator", "auditor"}),
+    "get_coupon_proof": frozenset({"operator", "auditor"}),
+    "get_coupon_proof_bundle": frozenset({"operator", "auditor"}),
     "list_events": frozenset({"operator", "auditor", "analyst"}),
     "generate_codes": frozenset({"operator"}),
     "import_codes": frozenset({"operator"}),
@@ -71,6 +99,9 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "read_user_messages": frozenset({"shopper-app"}),
     "put_contact": frozenset({"operator", "shopper-app"}),
     "delete_contact": frozenset({"operator", "shopper-app"}),
+    "create_user_note": frozenset({"operator"}),
+    "list_user_notes": frozenset({"operator", "auditor"}),
+    "delete_personal_data": frozenset({"operator"}),
     "create_channel": frozenset({"operator"}),
     "list_channels": frozenset({"operator", "auditor"}),
     "rotate_channel_secret": frozenset({"operator"}),
@@ -82,7 +113,7 @@ ALLOWED: dict[str, frozenset[Role]] = {
 }
 """Operation id to the roles that may call it."""
 
-ASKING = frozenset({"quote_order", "read_user_messages"})
+ASKING = frozenset({"quote_order", "explain_refusal", "read_user_messages"})
 """Operations that have a body and need no key, because a repeat changes nothing."""
 
 UPLOADING = frozenset({"create_issuance_job"})

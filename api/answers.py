@@ -173,6 +173,7 @@ class Balance(BaseModel):
     batch_id: str
     state: BatchState
     quantity: int
+    remaining: int = Field(description="That may still be issued.")
     issued: int
     pending: int
     unused: int
@@ -187,6 +188,13 @@ class Balance(BaseModel):
     returned_minor: int = Field(
         description="What returns gave back of it, or put on vouchers again; nothing where the policy keeps it used."
     )
+    merchant_funded_minor: int = Field(description="The merchant's part of the discount.")
+    platform_funded_minor: int = Field(description="The platform's part.")
+    currency: str
+    at_stake_minor: int = Field(description="What can still be taken off, where the worth of a coupon is known.")
+    orders: int = Field(description="That used coupons of the batch.")
+    orders_told: int = Field(description="Of these, the ones of which it is known what was paid.")
+    paid_minor: int = Field(description="For these.")
     budget_minor: int | None = Field(description="What its coupons may be worth together.")
     budget_taken_minor: int | None = BUDGET_TAKEN
     position: int = Field(description="The position of the log that the figures show at least.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from pathlib import Path
 
 from flask import Response, current_app, g
 from flask_openapi3.models.info import Info
@@ -12,6 +13,8 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
 
 from api import access, answers, problems
+from api.audit_history import audit_history
+from api.audit_seal import audit_seal
 from api.batch_reads import batch_reads
 from api.batches import batches
 from api.channels import channels
@@ -20,6 +23,7 @@ from api.codes import codes
 from api.coupons import coupons
 from api.docs import docs
 from api.exchange import idempotency_key
+from api.explanations import explanations
 from api.feed import feed
 from api.health import health
 from api.issuance_jobs import Streams, jobs
@@ -28,16 +32,20 @@ from api.keys import Keyring
 from api.messages import messages
 from api.metrics import metrics
 from api.orders import orders
+from api.personal_data import personal_data
 from api.quotes import quotes
 from api.redemptions import redemptions
 from api.rules import rules
+from api.statistics import statistics
 from api.templates import templates
 from api.throttle import Throttle, tell
+from api.timelines import timelines
 from api.users import users
 from api.wire import CallersIdConverter
 from ledger.application import Ledger
 from ledger.codes import CodeKeys
 from ledger.errors import InvalidField, LedgerError
+from ledger.personal_keys import PersonalKeys
 
 URI_LIMIT_BYTES = 4_096
 BODY_LIMIT_BYTES = 65_536
@@ -50,6 +58,7 @@ LONG_BODIES = frozenset(
         "create_batch",
         "issue_coupons",
         "quote_order",
+        "explain_refusal",
         "lock_coupons",
         "confirm_coupons",
         "redeem_in_store",
@@ -59,13 +68,25 @@ LONG_BODIES = frozenset(
 )
 FILES = {
     "get_codes_export": "text/csv",
+    "list_batches_csv": "text/csv",
+    "get_batch_balance_csv": "text/csv",
+    "get_daily_statistics_csv": "text/csv",
+    "get_funnel_csv": "text/csv",
+    "get_liability_csv": "text/csv",
     "get_coupon_qr_svg": "image/svg+xml",
     "get_coupon_qr_png": "image/png",
     "get_issuance_job_progress": "text/event-stream",
     "get_issuance_job_failures": "text/csv",
+    "get_checkpoint_note": "text/plain",
+    "get_coupon_proof_bundle": "application/zip",
+    "get_coupon_timeline_csv": "text/csv",
+    "get_order_timeline_csv": "text/csv",
+    "get_user_timeline_csv": "text/csv",
+    "get_batch_timeline_csv": "text/csv",
 }
 """Operations that answer something else than JSON."""
 NO_KEYS = CodeKeys()
+NO_PERSONAL_KEYS = PersonalKeys()
 
 DESCRIPTION = """Every change in a coupon's life is a recorded event; each answer is computed from the events.
 
@@ -76,11 +97,17 @@ merchant look like objects that do not exist."""
 
 
 def create_app(
-    ledger: Ledger, code_keys: CodeKeys = NO_KEYS, throttle: Throttle | None = None, streams: int = 8
+    ledger: Ledger,
+    code_keys: CodeKeys = NO_KEYS,
+    throttle: Throttle | None = None,
+    streams: int = 8,
+    seal_folder: Path | None = None,
+    personal_keys: PersonalKeys = NO_PERSONAL_KEYS,
 ) -> OpenAPI:
     """The application that serves one ledger, without limits where no throttle is given.
 
-    At most ``streams`` callers watch the progress of something at once. It connects to nothing before it is asked.
+    At most ``streams`` callers watch the progress of something at once. Proofs are made from the tiles in
+    ``seal_folder``. It connects to nothing before it is asked.
     """
     app = OpenAPI(
         "api",
@@ -102,6 +129,8 @@ def create_app(
     app.extensions["streams"] = Streams(streams)
     app.extensions["keyring"] = Keyring(ledger.store)
     app.extensions["throttle"] = throttle or Throttle()
+    app.extensions["seal_folder"] = seal_folder
+    app.extensions["personal_keys"] = personal_keys
     app.before_request(_admit)
     app.after_request(_finish)
     app.register_error_handler(LedgerError, problems.on_ledger_error)
@@ -120,8 +149,14 @@ def create_app(
         redemptions,
         coupons,
         users,
+        personal_data,
+        statistics,
         messages,
         channels,
+        timelines,
+        audit_history,
+        explanations,
+        audit_seal,
         feed,
         health,
     ):

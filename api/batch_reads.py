@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from api import answers, contract
 from api.access import caller, operation_name
+from api.csv_text import csv_answer
 from api.exchange import answer, caught_up, ledger, owned_history
 from api.wire import AtLeastQuery, BatchPath, NoQuery
 from ledger import errors
@@ -29,7 +32,8 @@ batch_reads = APIBlueprint(
 
 COUNTERS = (
     "quantity", "issued", "pending", "unused", "locked", "used", "expired", "voided", "returned", "discount_minor",
-    "returned_minor", "budget_minor",
+    "returned_minor", "merchant_funded_minor", "platform_funded_minor", "currency", "at_stake_minor", "orders",
+    "orders_told", "paid_minor", "budget_minor",
 )  # fmt: skip
 PLAN = (
     "template_id", "template_version", "name", "campaign", "per_user_limit", "valid_delay_seconds", "valid_for_seconds",
@@ -68,6 +72,20 @@ def get_batch(path: BatchPath, query: NoQuery) -> Response:  # noqa: ARG001
 )
 def get_batch_balance(path: BatchPath, query: AtLeastQuery) -> Response:
     """Read where a batch's coupons are, at this moment."""
+    return answer(_balance(path, query))
+
+
+@batch_reads.get(
+    "/batches/<batch_id>/balance.csv",
+    responses=contract.file("text/csv", errors.BatchNotFound, errors.NotCaughtUp),
+)
+def get_batch_balance_csv(path: BatchPath, query: AtLeastQuery) -> Response:
+    """Read the same as CSV: one row."""
+    found = _balance(path, query)
+    return csv_answer(f"balance-{path.batch_id}", list(found), [list(found.values())])
+
+
+def _balance(path: BatchPath, query: AtLeastQuery) -> dict[str, Any]:
     history = owned_history("batch", path.batch_id, errors.BatchNotFound)
     store = ledger().store
     # The log knows the batch, so a read model that does not is behind, and waiting for its creation is right.
@@ -76,12 +94,12 @@ def get_batch_balance(path: BatchPath, query: AtLeastQuery) -> Response:
     with store.connection() as connection:
         row = queries.balance(connection, caller().merchant_id, path.batch_id, now)
         budget_taken_minor = taken(connection, budget_key(path.batch_id))
-    found = {
+    return {
         "batch_id": row.batch_id,
         "state": row.state,
+        "remaining": row.quantity - row.issued,
         **{name: getattr(row, name) for name in COUNTERS},
         "budget_taken_minor": budget_taken_minor,
         "position": position,
         "as_of": text_of(now),
     }
-    return answer(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -12,6 +14,7 @@ from pydantic import Field
 from api import answers, contract, coupon_answers, cursors, problems
 from api.access import caller, operation_name
 from api.batch_bodies import BatchBody, BudgetBody, ClaimBody, IssueBody, QuantityBody, VoidsBody
+from api.csv_text import csv_answer
 from api.exchange import answer, answer_receipt, caught_up, command, expected_version, ledger, perform
 from api.wire import PAGE_DEFAULT, AtLeastQuery, BatchPath, Cursor, Empty, Limit, ReasonBody
 from ledger import errors, use_cases
@@ -67,10 +70,15 @@ def create_batch(body: BatchBody) -> Response:
     return perform(work, status=201, location="batches/{batch_id}")
 
 
-class BatchesQuery(AtLeastQuery):
-    """Which page of the batches, and how new."""
+class BatchesCsvQuery(AtLeastQuery):
+    """Which batches, and how new."""
 
     state: answers.BatchState | None = Field(None, description="Only batches in this state.")
+
+
+class BatchesQuery(BatchesCsvQuery):
+    """The same, and which page of them."""
+
     cursor: Cursor | None = None
     limit: Limit = PAGE_DEFAULT
 
@@ -78,18 +86,48 @@ class BatchesQuery(AtLeastQuery):
 @batches.get("/batches", responses=contract.read(answers.Batches, problems.BadCursor, errors.NotCaughtUp))
 def list_batches(query: BatchesQuery) -> Response:
     """Read which batches there are, in the order of their ids."""
-    name, store = f"batches {query.state}", ledger().store
+    name = f"batches {query.state}"
     after = cursors.unseal(name, query.cursor)[0] if query.cursor else ""
-    position = caught_up(query.at_least, "batch_balance")
-    states = [query.state] if query.state else None
-    with store.connection() as connection:
-        found = listings.batches(
-            connection, caller().merchant_id, store.now(), states=states, after=after, limit=query.limit + 1
-        )
+    read, position = _listed(query)
+    found = read(after, query.limit + 1)
     page = found[: query.limit]
-    shown = [asdict(row) | {moment: text_of(getattr(row, moment)) for moment in LISTED_MOMENTS} for row in page]
     more = cursors.seal(name, [page[-1].batch_id]) if len(found) > len(page) else None
-    return answer({"batches": shown, "next_cursor": more, "position": position})
+    return answer({"batches": [_shown(row) for row in page], "next_cursor": more, "position": position})
+
+
+@batches.get("/batches.csv", responses=contract.file("text/csv", errors.NotCaughtUp))
+def list_batches_csv(query: BatchesCsvQuery) -> Response:
+    """Read the same as CSV, every batch."""
+    read, _ = _listed(query)
+
+    def rows() -> Iterator[list[object]]:
+        after = ""
+        while page := read(after, listings.LIST_LIMIT):
+            yield from (list(_shown(row).values()) for row in page)
+            after = page[-1].batch_id
+
+    return csv_answer("batches", list(answers.ListedBatch.model_fields), rows())
+
+
+def _listed(query: BatchesCsvQuery) -> tuple[Callable[[str, int], list[listings.BatchRow]], int]:
+    """How to read the batches that are asked for, and the position that they show at least."""
+    position = caught_up(query.at_least, "batch_balance")
+    store, merchant_id = ledger().store, caller().merchant_id
+    states = [query.state] if query.state else None
+
+    def read(after: str, limit: int) -> list[listings.BatchRow]:
+        now = store.now()
+        with store.connection() as connection:
+            return listings.batches(connection, merchant_id, now, states=states, after=after, limit=limit)
+
+    return read, position
+
+
+def _shown(row: listings.BatchRow) -> dict[str, Any]:
+    """In the order in which the answer names its members."""
+    moments = {moment: text_of(getattr(row, moment)) for moment in LISTED_MOMENTS}
+    found = asdict(row) | moments
+    return {name: found[name] for name in answers.ListedBatch.model_fields}
 
 
 @batches.post("/batches/<batch_id>/submit", responses=STEP)

@@ -1,31 +1,17 @@
-"""Rows as CSV, piece by piece, with no cell that a spreadsheet would compute or a terminal obey."""
+"""CSV as answers stream it; see ``ledger.csv_text``."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
-PIECE_ROWS = 1_000
-FORMULA = ("=", "+", "-", "@")
-"""How a cell begins that a spreadsheet would take for something to compute (CSV injection, OWASP)."""
+from flask import Response
 
+from ledger.csv_text import csv_text
 
-def csv_text(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """The heading, then the rows, in pieces of a bounded size."""
-    left = iter(rows)
-    piece: list[Sequence[object]] = [heading]
-    while piece:
-        text = io.StringIO()
-        csv.writer(text).writerows([_harmless(cell) for cell in row] for row in piece)
-        yield text.getvalue()
-        piece = list(islice(left, PIECE_ROWS))
+__all__ = ["csv_answer", "csv_text"]
 
 
-def _harmless(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
-    if not cell.isprintable():
-        cell = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cell)
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+def csv_answer(name: str, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    """Rows as a file of this name, sent as they are read."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(csv_text(heading, rows), content_type="text/csv; charset=utf-8", headers=headers)

@@ -16,13 +16,13 @@ from pydantic import Field
 
 from api import contract, cursors, problems
 from api.access import caller, operation_name
-from api.csv_text import csv_text
 from api.exchange import answer, answer_receipt, command, ledger
 from api.job_answers import IssuanceJob, IssuanceJobs, JobStep, shown
 from api.json_body import present
 from api.problems import BadRequest, UnsupportedMediaType
 from api.wire import PAGE_DEFAULT, BatchPath, Cursor, Id, Limit, NoQuery, Parameters, ReasonBody
 from ledger import errors
+from ledger.csv_text import csv_text
 from ledger.errors import ServiceError
 from ledger.issuance import jobs as issuance_jobs
 from ledger.issuance.files import ROW_LIMIT, FileFormat

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from api.exchange import ledger
 from ledger.store import Store
 from projections import queries, standings
+from projections.seal import standing as sealing
 
 metrics = Blueprint("metrics", __name__)
 
@@ -43,6 +44,7 @@ class _Figures(Collector):
             letters = standings.open_letters(connection)
             consumers = standings.consumers(connection, letters)
             told = list(_of_telling(connection))
+            seal, anchors = sealing.standing(connection), sealing.anchors(connection)
         yield _gauge("log_head_position", "Position of the last event of the log.", (), [((), head)])
         named = [((model.name, str(model.version)), model) for model in models]
         yield _gauge(
@@ -64,12 +66,19 @@ class _Figures(Collector):
             [(labels, model.state == "FAULTED") for labels, model in named],
         )
         yield _gauge(
+            "projection_skips",
+            "Events that an operator let a read model pass over.",
+            ("projection", "version"),
+            [(labels, model.skips) for labels, model in named],
+        )
+        yield _gauge(
             "follower_lag_events",
             "Events that a follower of the log, such as the publisher, is not done with.",
             ("follower",),
             [((follower.name,), follower.lag_events) for follower in followers],
         )
         yield from _of_consumers(consumers)
+        yield from _of_seal(seal, anchors)
         yield _gauge(
             "open_dead_letters",
             "Messages that could have no effect, and that nobody settled.",
@@ -106,6 +115,22 @@ def _of_consumers(consumers: Sequence[standings.ConsumerStanding]) -> Iterator[M
         "Messages that came too early, and wait for what they need.",
         labels,
         [(values, each.waiting) for values, each in named],
+    )
+
+
+def _of_seal(seal: sealing.SealStanding, anchors: Sequence[sealing.AnchorStanding]) -> Iterator[Metric]:
+    for name, help, value in (
+        ("seal_position", "Position up to which a checkpoint was signed.", seal.size),
+        ("seal_lag_events", "Events that no checkpoint covers.", seal.unsealed_events),
+        ("seal_lag_seconds", "Age of the first event that no checkpoint covers.", seal.unsealed_seconds),
+        ("seal_stopped", "1 where the log is not what was sealed, and nothing is signed.", seal.state == "STOPPED"),
+    ):
+        yield _gauge(name, help, (), [((), value)])
+    yield _gauge(
+        "seal_unanchored_seconds",
+        "Age of the first checkpoint that a place outside does not have.",
+        ("place",),
+        [((anchor.place,), anchor.unanchored_seconds) for anchor in anchors],
     )
 
 

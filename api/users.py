@@ -10,13 +10,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import Field
 
-from api import answers, contract, coupon_answers, cursors, problems
+from api import answers, contract, coupon_answers, cursors, problems, statistics_answers
 from api.access import caller, operation_name
 from api.exchange import answer, caught_up, ledger
-from api.wire import PAGE_DEFAULT, AtLeastQuery, Cursor, Limit, UserPath
+from api.wire import PAGE_DEFAULT, AtLeastQuery, Cursor, Id, Limit, Moment, UserPath
 from ledger import errors
 from ledger.aggregate import text_of
-from projections import queries
+from projections import queries, statistics
 
 users = APIBlueprint(
     "users",
@@ -31,6 +31,8 @@ class WalletQuery(AtLeastQuery):
     """Which page of the wallet, and how new."""
 
     state: answers.CouponState | None = Field(None, description="Only coupons in this state.")
+    batch_id: Id | None = Field(None, description="Only coupons of this batch.")
+    ends_before: Moment | None = Field(None, description="Only coupons whose validity ends before this time.")
     cursor: Cursor | None = None
     limit: Limit = PAGE_DEFAULT
 
@@ -44,7 +46,7 @@ def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
 
     Whom the ledger does not know has none.
     """
-    name = f"user {path.user_id} coupons"
+    name = f"user {path.user_id} coupons {query.state} {query.batch_id} {query.ends_before}"
     store = ledger().store
     after = queries.START
     if query.cursor:
@@ -59,6 +61,8 @@ def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
             path.user_id,
             store.now(),
             states=states,
+            batch_id=query.batch_id,
+            ends_before=query.ends_before,
             after=after,
             limit=query.limit,
         )
@@ -67,6 +71,43 @@ def list_user_coupons(path: UserPath, query: WalletQuery) -> Response:
         "coupons": [_shown(coupon) for coupon in page.coupons],
         "next_cursor": cursors.seal(name, list(page.next)) if page.next else None,
         "position": position,
+    }
+    return answer(found)
+
+
+@users.get(
+    "/users/<callers_id:user_id>/coupons/summary",
+    responses=contract.read(statistics_answers.WalletSummary, errors.NotCaughtUp),
+)
+def get_user_coupon_summary(path: UserPath, query: AtLeastQuery) -> Response:
+    """Count a user's coupons, and those that friends share with the user, by state; and what the usable are worth.
+
+    Whom the ledger does not know has none.
+    """
+    store = ledger().store
+    position = caught_up(query.at_least, "wallet", "shared_coupons", "coupon_status", "batch_balance")
+    now = store.now()
+    with store.connection() as connection:
+        held = statistics.wallet_summary(connection, caller().merchant_id, path.user_id, now)
+    counts = dict.fromkeys(queries.STATES, 0)
+    for row in held:
+        counts[row.state] += row.coupons
+    usable = [row for row in held if row.state == "UNUSED" and row.currency is not None]
+    found = {
+        "user_id": path.user_id,
+        "counts": counts,
+        "usable": [
+            {
+                "currency": row.currency,
+                "coupons": row.coupons,
+                "worth_minor": row.worth_minor,
+                "not_valued": row.not_valued,
+            }
+            for row in usable
+        ],
+        "next_expiry": text_of(min((row.first_ends_at for row in usable), default=None)),
+        "position": position,
+        "as_of": text_of(now),
     }
     return answer(found)
 

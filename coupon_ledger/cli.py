@@ -28,7 +28,12 @@ COMMANDS = {
     "deliver": "commands.follow:deliver",
     "remind": "commands.follow:remind",
     "alert": "commands.follow:alert",
+    "seal": "commands.seal:seal",
+    "bundle": "commands.seal:bundle",
     "keys": "commands.keys:keys",
+    "analysts": "commands.analysts:analysts",
+    "erase": "commands.erase:erase",
+    "rewrap": "commands.erase:rewrap",
     "codes": "commands.codes:codes",
     "issue": "commands.issue:issue",
     "jobs": "commands.issue:jobs",
@@ -37,6 +42,14 @@ COMMANDS = {
     "consumers": "commands.consumers:consumers",
     "dead-letters": "commands.dead_letters:dead_letters",
     "projections": "commands.projections:projections",
+    "history": "commands.history:history",
+    "explain": "commands.history:explain",
+    "replay": "commands.replay:replay",
+    "verify": "commands.verify:verify",
+    "reconcile": "commands.reconcile:reconcile",
+    "what-if": "commands.what_if:what_if",
+    "export": "commands.export:export",
+    "export-check": "commands.export:export_check",
 }
 
 

@@ -50,6 +50,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self.settings.keys_of_codes(),
             Throttle(limits_of(self.settings), processes=self.settings.http_workers),
             streams=max(1, self.settings.http_threads // 16),
+            seal_folder=self.settings.sealed_in,
+            personal_keys=self.settings.keys_of_personal_data(),
         )
 
 

@@ -30,7 +30,9 @@ def servers(settings: Settings, *, kafka: bool = False) -> Iterator[Settings]:
         if settings.database_url is None:
             known["database_url"] = stack.enter_context(EmbeddedPostgres(settings.state)).address
             if settings.code_keys is None:
-                known["code_keys"] = code_key_in(settings.state)
+                known["code_keys"] = key_in(settings.state, "code-key")
+            if settings.personal_keys is None:
+                known["personal_keys"] = key_in(settings.state, "personal-key")
             prepare(settings.model_copy(update=known))
         if kafka and settings.kafka_bootstrap is None:
             known["kafka_bootstrap"] = stack.enter_context(EmbeddedKafka(settings.state)).address
@@ -44,9 +46,9 @@ def prepare(settings: Settings) -> list[str]:
     return applied
 
 
-def code_key_in(state: Path) -> str:
-    """The key of codes that lies beside an embedded database, made at the first time."""
-    path, own = state / "code-key", state / f".code-key.{os.getpid()}"
+def key_in(state: Path, name: str) -> str:
+    """The key of this name that lies beside an embedded database, made at the first time."""
+    path, own = state / name, state / f".{name}.{os.getpid()}"
     if not path.exists():
         own.touch(0o600)
         own.write_text(f"embedded={secrets.token_urlsafe(32)}", "utf-8")

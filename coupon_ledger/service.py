@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from consumers.topics import ensure_topics
 from coupon_ledger.embedded.guard import read_record
 from coupon_ledger.processes import ProcessEnded, Processes, running, wait_until_ready
+from coupon_ledger.seal_keys import key_of
 from coupon_ledger.servers import prepare, servers
 from coupon_ledger.settings import Settings
 
@@ -68,6 +69,7 @@ def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]
     with servers(settings, kafka=True) as found:
         resolved = found.model_copy(update={"http_bind": _free_bind(found.http_bind)})
         prepare(resolved)
+        key_of(resolved)
         ensure_topics(resolved.bootstrap_servers, resolved.topic_prefix)
         with running(resolved.state / "logs", resolved.as_environment()) as processes:
             processes.start("api", "serve")
@@ -76,6 +78,7 @@ def service(settings: Settings, *, importing: bool = False) -> Iterator[Service]
             processes.start("orders", "consume", "orders")
             processes.start("members", "consume", "members")
             processes.start("projector", "project")
+            processes.start("seal", "seal")
             processes.start("jobs", "jobs", "run")
             if not importing:
                 _start_live(processes)

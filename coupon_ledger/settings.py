@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.codes import CodeKeys
 from ledger.database import APP_ROLE, Database
+from ledger.personal_keys import PersonalKeys
 
 LIMIT = r"^(0|[0-9]{1,6}(\.[0-9]{1,6})?:[1-9][0-9]{0,6})$"
 """Requests a second, a colon, and requests at once."""
@@ -95,6 +96,14 @@ class Settings(BaseSettings):
         " is made in the state folder.",
     )
 
+    personal_keys: str | None = Field(
+        default=None,
+        repr=False,
+        pattern=r"^\s*[A-Za-z0-9_.-]{1,32}=[^\s,]{32,}(\s*,\s*[A-Za-z0-9_.-]{1,32}=[^\s,]{32,})*\s*$",
+        description="Secret keys of personal data, id=key separated by commas, the newest first; with an embedded"
+        " database, one is made in the state folder.",
+    )
+
     throttle_user: str = Field(
         default="5:20",
         pattern=LIMIT,
@@ -118,6 +127,25 @@ class Settings(BaseSettings):
     trusted_proxy: bool = Field(
         default=False,
         description="Whether a proxy of yours writes the last hop of X-Forwarded-For: the client's address.",
+    )
+
+    seal_folder: Path | None = Field(
+        default=None,
+        description="Folder of the seal's tiles and newest checkpoint; without it, seal/SCHEMA in the state folder.",
+    )
+    seal_key: Path | None = Field(
+        default=None,
+        description="File of the key that checkpoints are signed with; without it, seal-key in the state folder.",
+    )
+    seal_origin: str = Field(
+        default="localhost/coupon-ledger",
+        pattern=r"^[^\s+]{1,200}$",
+        description="Name of the log in checkpoints, such as example.com/coupons: no two ledgers have the same.",
+    )
+    seal_anchors: str = Field(
+        default="",
+        pattern=r"^\s*((file:/|https?://)[^\s,]+(\s*,\s*(file:/|https?://)[^\s,]+)*)?\s*$",
+        description="Where checkpoints are put too, separated by commas: file:/path, or https://... of a witness.",
     )
 
     webhook_private_hosts: str = Field(
@@ -172,6 +200,20 @@ class Settings(BaseSettings):
     def keys_of_codes(self) -> CodeKeys:
         """The keys that codes are hashed with; none, where none is set."""
         return CodeKeys.parse(self.code_keys) if self.code_keys is not None else CodeKeys()
+
+    def keys_of_personal_data(self) -> PersonalKeys:
+        """The keys that wrap users' data keys; none, where none is set."""
+        return PersonalKeys.parse(self.personal_keys) if self.personal_keys is not None else PersonalKeys()
+
+    @property
+    def sealed_in(self) -> Path:
+        """The folder of the seal."""
+        return self.seal_folder or self.state / "seal" / self.schema_
+
+    @property
+    def seal_key_file(self) -> Path:
+        """The file of its key."""
+        return self.seal_key or self.state / "seal-key"
 
     def consumer_session(self) -> dict[str, int]:
         """The session of consumers, as kafka-python has it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from ledger import use_cases
 from ledger.application import Ledger
@@ -56,8 +57,14 @@ def database(database_url: str) -> Iterator[Database]:
     schema = f"test_{uuid.uuid4().hex[:12]}"
     migrate(database_url, schema)
     yield Database(database_url, schema)
-    with psycopg.connect(database_url, autocommit=True, options="-c client_min_messages=warning") as connection:
-        connection.execute(f'drop schema "{schema}" cascade')
+    drop_ledger(database_url, schema)
+
+
+def drop_ledger(url: str, schema: str) -> None:
+    """Take a ledger away, with its analysts' views."""
+    with psycopg.connect(url, autocommit=True, options="-c client_min_messages=warning") as connection:
+        for name in (schema, f"{schema}_analytics"):
+            connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
 
 
 @pytest.fixture

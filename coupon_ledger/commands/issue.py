@@ -25,7 +25,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from api.csv_text import csv_text
 from api.job_answers import IssuanceJob, shown
 from consumers.job_sender import JobSender
 from consumers.worker import calm_the_collector, stop_on_signals
@@ -33,6 +32,7 @@ from coupon_ledger.commands.output import json_option, log_to_stderr, show_recor
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
+from ledger.csv_text import csv_text
 from ledger.issuance import jobs as issuance_jobs
 from ledger.issuance.files import FileFormat
 from ledger.issuance.jobs import Failure, JobProgress

@@ -1,4 +1,4 @@
-"""``coupon-ledger keys``: the API keys of callers."""
+"""``coupon-ledger keys``: the API keys of callers, and the signing key of the seal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from api import keys as api_keys
 from coupon_ledger.commands.output import json_option, show_rows
+from coupon_ledger.seal_keys import SealKeyExists, make_key, read_key
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.errors import NotFound
@@ -19,7 +20,7 @@ class KeyNotFound(NotFound):
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys."""
+    """Make, list and revoke API keys, and make the key of the seal."""
 
 
 @keys.command()
@@ -54,3 +55,22 @@ def revoke(settings: Settings, key_id: str) -> None:
         if not api_keys.revoke(connection, key_id):
             raise KeyNotFound(key_id=key_id)
         click.echo(f"revoked {key_id}")
+
+
+@keys.command()
+@click.option("--show", is_flag=True, help="Print the public half of the key that is there.")
+@click.option("--if-missing", is_flag=True, help="Print that of the key that is there, should there be one.")
+@click.pass_obj
+def seal(settings: Settings, show: bool, if_missing: bool) -> None:
+    """Make the key that checkpoints of the log are signed with, and print its public half.
+
+    Auditors are given that half, and get it by a way that whoever holds the database has no hand in.
+    """
+    path, origin = settings.seal_key_file, settings.seal_origin
+    try:
+        key = read_key(path, origin) if show else make_key(path, origin)
+    except SealKeyExists:
+        if not if_missing:
+            raise
+        key = read_key(path, origin)
+    click.echo(key.verifier())

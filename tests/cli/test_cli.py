@@ -12,6 +12,7 @@ import pytest
 
 from ledger.database import Database
 from projections.catalogue import PROJECTIONS
+from tests.conftest import drop_ledger
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,10 +106,7 @@ def test_migrate_twice_does_nothing_the_second_time(run: Run, database: Database
     fresh = {"COUPON_LEDGER_SCHEMA": f"{database.schema}_cli"}
     assert "0001_events.sql" in run("migrate", **fresh).stdout
     assert run("migrate", **fresh).stdout == ""
-    import psycopg
-
-    with psycopg.connect(database.url, autocommit=True, options="-c client_min_messages=warning") as connection:
-        connection.execute(f'drop schema "{database.schema}_cli" cascade')
+    drop_ledger(database.url, fresh["COUPON_LEDGER_SCHEMA"])
 
 
 def test_an_empty_ledger_after_migration(run: Run) -> None:

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import orjson
-import psycopg
-from psycopg import sql
 
-from ledger import use_cases
+from ledger import subjects, use_cases
 from ledger.alerts import Alerts
 from ledger.application import Ledger
 from ledger.audience import Audience, Facts
@@ -32,6 +30,7 @@ from ledger.coupon import Redemption
 from ledger.database import Database
 from ledger.events import EVENTS, Event
 from ledger.migrate import migrate
+from ledger.personal_keys import PersonalKeys
 from ledger.reminders import Reminders
 from ledger.request import Request
 from ledger.rules import RulePlan
@@ -39,6 +38,7 @@ from ledger.scope import Scope, UseHours
 from ledger.store import Store
 from ledger.terms import ReturnPolicy, Terms
 from ledger.use_cases.codes import record_codes
+from tests.conftest import drop_ledger
 from tests.unit.specs import after
 
 FOLDER = Path(__file__).parent / "events"
@@ -216,6 +216,10 @@ def stored_story(database: Database) -> dict[str, dict[str, Any]]:
     ask(use_cases.cancel_claim_reminder, 4, user_id="user-1", **opening)
     ask(use_cases.redeem, 2, order_id="order-2", coupon_id=spent, user_id="user-1", discount_minor=1_500, **total)
     ask(use_cases.return_coupons, 3, order_id="order-2", coupon_ids=[spent], reason="order_cancelled")
+    keys = PersonalKeys.parse("contract=" + "0" * 32)
+    request = Request("merchant-1", "key:demo", "request-note", "0" * 64, after(5))
+    subjects.note(ledger, keys, request, "user-1", "Called about the voucher.")
+    subjects.erase(ledger, "merchant-1", "key:demo", "user-1", " erase 0")
     with ledger.store.connection() as connection:
         rows = connection.execute(
             "select topic, originator_id as stream, originator_version as version, state"
@@ -260,8 +264,7 @@ def main() -> None:
     try:
         story = stored_story(Database(url, schema))
     finally:
-        with psycopg.connect(url, options="-c client_min_messages=warning") as connection:
-            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+        drop_ledger(url, schema)
     FOLDER.mkdir(exist_ok=True)
     for topic, kind in EVENTS.items():
         path = path_of(topic, kind.class_version)

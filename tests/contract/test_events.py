@@ -21,6 +21,7 @@ from ledger.events import EVENTS, Event
 from ledger.issuance.job import Job
 from ledger.mapper import EventMapper
 from ledger.rules import Rules
+from ledger.subjects import Subject
 from ledger.template import Template
 from ledger.use_cases import ClaimReminder
 from tests.contract.catalogue import DOCUMENT, FOLDER, document, path_of, schema_of, stored_story
@@ -28,7 +29,7 @@ from tests.contract.catalogue import DOCUMENT, FOLDER, document, path_of, schema
 MAPPER = EventMapper(JSONTranscoder())
 PATHS = sorted(FOLDER.glob("*.json"))
 AGGREGATES: dict[str, type[Aggregate]] = {
-    kind.category: kind for kind in (Template, Batch, Rules, Codes, Coupon, ClaimReminder, Job)
+    kind.category: kind for kind in (Template, Batch, Rules, Codes, Coupon, ClaimReminder, Job, Subject)
 }
 KINDS = [pytest.param(kind, id=topic) for topic, kind in EVENTS.items()]
 CONTRACTS = [pytest.param(path, id=path.stem) for path in PATHS]

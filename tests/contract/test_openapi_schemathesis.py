@@ -33,6 +33,7 @@ from ledger import code_jobs, till, use_cases
 from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
 from ledger.issuance.uploads import take_file
+from ledger.personal_keys import PersonalKeys
 from ledger.rules import RulePlan
 from ledger.telling import channels, deliveries, messages
 from projections.runner import Runner
@@ -54,6 +55,7 @@ EXAMPLES = 8
 """For each operation and each kind of input, about objects that exist, and as many about any."""
 PROBES = {"get_livez", "get_readyz"}
 CODE_KEYS = CodeKeys.parse("test=" + "k" * 32)
+PERSONAL_KEYS = PersonalKeys.parse("test=" + "p" * 32)
 QUANTITY, BUDGET_MINOR = 100, 100_000
 PLAIN: dict[str, Any] = {
     "benefit": {"kind": "amount_off", "value_minor": 500},
@@ -84,6 +86,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "create_batch": {"valid_for_seconds": 3_600},
     "create_channel": {"kind": "webhook", "target": "https://hooks.example/", "wants": ["coupon.used"]},
     "create_rule": {"currency": None},
+    "explain_refusal": {
+        **dict.fromkeys(("confirm", "unlock", "return", "redeem", "claim", "issue", "void", "extend", "transfer")),
+        "share": None,
+        "lock": {"order_id": "order-1", "user_id": "user-1", "coupon_ids": ["nowhere"]},
+        **dict.fromkeys(("at", "position", "occurred_at")),
+    },
     "extend_coupon": {"valid_until": "2036-06-01T00:00:00Z"},
     "generate_codes": {"kind": "unique", "count": 3, "code": None},
     "import_codes": {"codes": ["SUMMER-1", "SUMMER-2"]},
@@ -94,6 +102,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "void_batch_coupons": {"issued_by_prefix": None, "codes_id": None, "cursor": None},
 }
 """Those that one operation needs, or that mean something else there."""
+SPAN = {"from": "2026-03-01", "until": "2026-04-01"}
+"""Days that a question may span."""
 
 
 @schemathesis.serializer("text/csv", "application/x-ndjson")
@@ -185,7 +195,8 @@ def test_the_api_keeps_its_description(mode, ledger, shop, database, monkeypatch
     with ledger.store.connection() as connection:
         tokens = {role: keys.create(connection, "merchant-1", role, "test") for role in keys.ROLES}
     statuses: dict[str, Counter[int]] = {}
-    for result in schemathesis.openapi.from_wsgi("/openapi.json", create_app(ledger, CODE_KEYS)).get_all_operations():
+    app = create_app(ledger, CODE_KEYS, personal_keys=PERSONAL_KEYS)
+    for result in schemathesis.openapi.from_wsgi("/openapi.json", app).get_all_operations():
         operation = result.ok()
         id = operation.definition.raw["operationId"]
         if id in PROBES and mode is GenerationMode.NEGATIVE:
@@ -225,8 +236,9 @@ def _exercise(operation: Any, mode: GenerationMode, ids: dict[str, Any], headers
                 case.body = _about(members, case.body) | needed
             if operation.definition.raw["operationId"] in UPLOADING and strategy is about_ours:
                 case.body = "user_id\nuser-1\n" if case.media_type == "text/csv" else '"user-1"\n'
-            if "user_id" in (case.query or {}) and strategy is about_ours:
-                case.query["user_id"] = ids["user_id"]
+            if strategy is about_ours:
+                for name in (case.query or {}).keys() & (ids | SPAN).keys():
+                    case.query[name] = (ids | SPAN)[name]
             if "If-Match" in case.headers:
                 case.headers["If-Match"] = "*"
             if "Idempotency-Key" in case.headers and strategy is about_ours:

@@ -153,7 +153,7 @@ def test_a_read_model_that_lies_is_found(year: Year) -> None:
     batch_id = year.batch_ids[year.offers[0].key]
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as connection:
         connection.execute(
-            "update batch_balance_v2 set unused = unused + 1, expired = expired - 1 where batch_id = %s", (batch_id,)
+            "update batch_balance_v3 set unused = unused + 1, expired = expired - 1 where batch_id = %s", (batch_id,)
         )
     figures = {figure.name: figure for figure in reconcile(year.ledger, year.batch_ids, CAMPAIGNS)}
     balances = figures["batches whose balance is that of the log"]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "features.md"
 FEATURES = [
     f"{letter}{n}"
-    for letter, most in (("K", 15), ("D", 14), ("S", 19), ("I", 14), ("U", 20), ("O", 2))
+    for letter, most in (("K", 15), ("D", 14), ("S", 19), ("I", 14), ("U", 20), ("O", 7))
     for n in range(1, most + 1)
 ]
 REFUSALS = [

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,13 +23,16 @@ from ledger.codes import CodeKeys
 from ledger.coupon import Redemption
 from ledger.database import Database
 from ledger.issuance.uploads import take_file
+from ledger.personal_keys import PersonalKeys
 from ledger.rules import RulePlan
 from ledger.telling import channels, deliveries, messages
 from projections.runner import Runner
 from tests.http.jobs import step
+from tests.postgres.seals import seal
 from tests.unit.specs import TERMS
 
 CODE_KEYS = CodeKeys.parse("test=" + "k" * 32)
+PERSONAL_KEYS = PersonalKeys.parse("test=" + "p" * 32)
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code"}
 
 
@@ -123,8 +127,9 @@ Call = tuple[str, dict[str, Any] | bytes | None]
 class Scene:
     """One valid call of each operation, on objects made for it."""
 
-    def __init__(self, shop: Any) -> None:
+    def __init__(self, shop: Any, seal_folder: Path | None = None) -> None:
         self.shop = shop
+        self.seal_folder = seal_folder
         self.numbers = count(1)
 
     def call(self, operation: str) -> Call:
@@ -165,6 +170,15 @@ class Scene:
 
     def _get_template(self) -> Call:
         return f"/v1/templates/{self.template_id()}", None
+
+    def _create_user_note(self) -> Call:
+        return f"/v1/users/user-{next(self.numbers)}/notes", {"text": "Called about the voucher."}
+
+    def _list_user_notes(self) -> Call:
+        return "/v1/users/user-1/notes", None
+
+    def _delete_personal_data(self) -> Call:
+        return "/v1/users/user-1/personal-data", None
 
     def _create_batch(self) -> Call:
         plan = {"name": "June", "quantity": 10, "valid_for_seconds": 3_600}
@@ -283,6 +297,33 @@ class Scene:
     def _list_user_coupons(self) -> Call:
         return "/v1/users/user-1/coupons", None
 
+    def _get_user_coupon_summary(self) -> Call:
+        return "/v1/users/user-1/coupons/summary", None
+
+    def _list_batches_csv(self) -> Call:
+        return "/v1/batches.csv", None
+
+    def _get_batch_balance_csv(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/balance.csv", None
+
+    def _get_daily_statistics(self) -> Call:
+        return "/v1/statistics/daily?from=2026-01-01&until=2027-01-01", None
+
+    def _get_daily_statistics_csv(self) -> Call:
+        return "/v1/statistics/daily.csv?from=2026-01-01&until=2027-01-01", None
+
+    def _get_funnel(self) -> Call:
+        return "/v1/statistics/funnel", None
+
+    def _get_funnel_csv(self) -> Call:
+        return "/v1/statistics/funnel.csv", None
+
+    def _get_liability(self) -> Call:
+        return "/v1/statistics/liability", None
+
+    def _get_liability_csv(self) -> Call:
+        return "/v1/statistics/liability.csv", None
+
     def _create_rule(self) -> Call:
         return "/v1/rules", {"trigger": "registered", "batch_id": self.shop.batch()}
 
@@ -372,6 +413,73 @@ class Scene:
     def _undo_issuance_job(self) -> Call:
         return f"/v1/issuance-jobs/{self.job()}/undo", {"reason": "by mistake"}
 
+    def sealed(self) -> str:
+        """A coupon that the newest checkpoint covers."""
+        coupon_id: str = self.shop.coupon()
+        assert self.seal_folder is not None
+        seal(self.shop.ledger.store.database, self.seal_folder)
+        return coupon_id
+
+    def _get_checkpoint(self) -> Call:
+        self.sealed()
+        return "/v1/audit/checkpoint", None
+
+    def _get_checkpoint_note(self) -> Call:
+        self.sealed()
+        return "/v1/audit/checkpoint.txt", None
+
+    def _get_coupon_proof(self) -> Call:
+        return f"/v1/coupons/{self.sealed()}/proof", None
+
+    def _get_coupon_proof_bundle(self) -> Call:
+        return f"/v1/coupons/{self.sealed()}/proof.zip", None
+
+    def _get_coupon_timeline(self) -> Call:
+        return f"/v1/coupons/{self.used()}/timeline", None
+
+    def _get_coupon_timeline_csv(self) -> Call:
+        return f"/v1/coupons/{self.used()}/timeline.csv", None
+
+    def _get_coupon_state(self) -> Call:
+        return f"/v1/coupons/{self.used()}/state", None
+
+    def _get_coupon_difference(self) -> Call:
+        return f"/v1/coupons/{self.used()}/difference?from_position=1", None
+
+    def _get_order_timeline(self) -> Call:
+        return "/v1/orders/order-1/timeline", None
+
+    def _get_order_timeline_csv(self) -> Call:
+        return "/v1/orders/order-1/timeline.csv", None
+
+    def _get_order_state(self) -> Call:
+        return "/v1/orders/order-1/state", None
+
+    def _get_user_timeline(self) -> Call:
+        return "/v1/users/user-1/timeline", None
+
+    def _get_user_timeline_csv(self) -> Call:
+        return "/v1/users/user-1/timeline.csv", None
+
+    def _get_user_state(self) -> Call:
+        return "/v1/users/user-1/state", None
+
+    def _get_batch_timeline(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/timeline", None
+
+    def _get_batch_timeline_csv(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/timeline.csv", None
+
+    def _get_batch_state(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/state", None
+
+    def _get_batch_difference(self) -> Call:
+        return f"/v1/batches/{self.shop.batch()}/difference?from_position=1", None
+
+    def _explain_refusal(self) -> Call:
+        asked = {"order_id": "order-1", "coupon_ids": [self.used()], "user_id": "user-1"}
+        return "/v1/audit/explanations", {"lock": asked, "code": "coupon_used"}
+
     def _list_events(self) -> Call:
         return "/v1/events", None
 
@@ -446,15 +554,21 @@ class Scene:
 
 
 @pytest.fixture
-def app(ledger: Ledger) -> OpenAPI:
+def app(ledger: Ledger, seal_folder: Path) -> OpenAPI:
     """The application on an empty ledger."""
-    return create_app(ledger, CODE_KEYS)
+    return create_app(ledger, CODE_KEYS, seal_folder=seal_folder, personal_keys=PERSONAL_KEYS)
 
 
 @pytest.fixture
-def scene(shop: Any) -> Scene:
+def seal_folder(tmp_path: Path) -> Path:
+    """Where the log's seal is."""
+    return tmp_path / "seal"
+
+
+@pytest.fixture
+def scene(shop: Any, seal_folder: Path) -> Scene:
     """Valid calls for merchant-1."""
-    return Scene(shop)
+    return Scene(shop, seal_folder)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ CREATING = {
     "claim_coupon",
     "create_channel",
     "send_message",
+    "create_user_note",
 }
 
 

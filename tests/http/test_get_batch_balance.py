@@ -1,9 +1,12 @@
-"""GET /v1/batches/{id}/balance."""
+"""GET /v1/batches/{id}/balance, and .csv."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 
+from api import answers
 from ledger import use_cases
 from ledger.benefit import Benefit
 from ledger.coupon import Redemption
@@ -29,8 +32,9 @@ def test_counts_every_coupon_once(as_role, shop, project, long_ago):
     assert (balance["issued"], balance["quantity"], balance["discount_minor"]) == (5, 50, 120)
     assert (balance["state"], balance["position"]) == ("RUNNING", position)
     assert balance.keys() == {
-        "batch_id", "state", "quantity", "issued", *STATES, "returned", "discount_minor", "returned_minor",
-        "budget_minor", "budget_taken_minor", "position", "as_of",
+        "batch_id", "state", "quantity", "remaining", "issued", *STATES, "returned", "discount_minor",
+        "returned_minor", "merchant_funded_minor", "platform_funded_minor", "currency", "at_stake_minor", "orders",
+        "orders_told", "paid_minor", "budget_minor", "budget_taken_minor", "position", "as_of",
     }  # fmt: skip
 
 
@@ -96,3 +100,48 @@ def test_refuses_what_is_no_position(operator, shop):
     answer = operator.get(f"/v1/batches/{shop.batch()}/balance", at_least="head")
     answer.refused(422, "invalid_field")
     assert answer.pointers() == ["at_least"]
+
+
+def test_tells_the_money(as_role, shop, project, long_ago):
+    """At stake is what can be taken off at this moment: not what the clock has ended and nobody wrote down."""
+    batch_id = shop.batch(
+        terms=replace(TERMS, merchant_share_permyriad=7_500, lock_ttl_seconds=60), per_user_limit=None,
+        valid_for_seconds=3_600,
+    )  # fmt: skip
+    for at in (None, None, None, long_ago, long_ago):
+        answer = shop.ledger.do(use_cases.claim(shop.request(at=at), batch_id, "user-1")).answer
+        if at is not None:
+            hold = use_cases.lock(shop.request(at=at), "old", user_id="user-1", coupon_ids=[answer["coupon_id"]])
+    shop.ledger.do(hold)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    lock = use_cases.lock(shop.request(), "new", user_id="user-1", coupon_ids=[coupon_id], order_total_minor=1_000)
+    shop.ledger.do(lock)
+    used = Redemption(coupon_id=coupon_id, discount_minor=400)
+    shop.ledger.do(use_cases.confirm(shop.request(), "new", [used], paid_minor=600))
+    project()
+    found = as_role("analyst").get(f"/v1/batches/{batch_id}/balance").ok()
+    assert (found["unused"], found["expired"], found["used"], found["remaining"]) == (3, 2, 1, 94)
+    assert {name: found[name] for name in ("currency", "at_stake_minor", "merchant_funded_minor",
+            "platform_funded_minor", "orders", "orders_told", "paid_minor")} == {
+        "currency": "EUR", "at_stake_minor": 1_500, "merchant_funded_minor": 300, "platform_funded_minor": 100,
+        "orders": 1, "orders_told": 1, "paid_minor": 600,
+    }  # fmt: skip
+
+
+def test_the_csv_is_one_row_of_the_same_figures(as_role, shop, project):
+    batch_id = shop.batch()
+    shop.coupon(batch_id=batch_id)
+    project()
+    analyst = as_role("analyst")
+    answer = analyst.get(f"/v1/batches/{batch_id}/balance.csv")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="balance-{batch_id}.csv"'
+    [row] = csv.DictReader(io.StringIO(answer.response.text))
+    assert row.keys() == answers.Balance.model_fields.keys()
+    shown = analyst.get(f"/v1/batches/{batch_id}/balance").ok()
+    same = row.keys() - {"as_of"}
+    assert {name: row[name] for name in same} == {
+        name: "" if shown[name] is None else str(shown[name]) for name in same
+    }
+    other = as_role("analyst", merchant_id="merchant-2")
+    other.get(f"/v1/batches/{batch_id}/balance.csv").refused(404, "batch_not_found")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,3 +76,30 @@ def test_refuses_the_cursor_of_another_state(operator, shop, project):
     cursor = operator.get("/v1/batches", state="RUNNING", limit=1).ok()["next_cursor"]
     operator.get("/v1/batches", state="DRAFT", cursor=cursor).refused(400, "bad_cursor")
     operator.get("/v1/batches", state="SOLD").refused(422, "invalid_field")
+
+
+def test_the_csv_has_every_batch_and_the_same_figures(operator, shop, project, monkeypatch):
+    """GET /v1/batches.csv."""
+    for name in ("=cmd|' /C calc'!A0", "two", "three"):
+        shop.batch(name=name)
+    shop.batch(start=False)
+    project()
+    with monkeypatch.context() as patch:
+        patch.setattr("projections.listings.LIST_LIMIT", 2)  # two pieces
+        answer = operator.get("/v1/batches.csv")
+        text = answer.response.text
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="batches.csv"'
+    rows = list(csv.DictReader(io.StringIO(text)))
+    whole = operator.get("/v1/batches").ok()["batches"]
+    assert len(rows) == 4
+    shown = [{name: "" if value is None else str(value) for name, value in row.items()} for row in whole]
+    assert rows == [row | {"name": "'" + row["name"]} if row["name"].startswith("=") else row for row in shown]
+    drafts = csv.DictReader(io.StringIO(operator.get("/v1/batches.csv", state="DRAFT").response.text))
+    assert [row["state"] for row in drafts] == ["DRAFT"]
+
+
+def test_the_csv_has_nothing_of_another_merchant(shop, stranger, project):
+    shop.batch()
+    project()
+    assert stranger("auditor").get("/v1/batches.csv").response.text.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
@@ -201,3 +202,25 @@ def test_refuses_what_is_no_page(app_of_the_shop):
         answer = app_of_the_shop.get("/v1/users/user-1/coupons", **query)
         answer.refused(422, "invalid_field")
         assert answer.pointers() == list(query)
+
+
+def test_filters_by_batch_and_by_the_end_of_validity(app_of_the_shop, shop, project):
+    short, long = (shop.batch(per_user_limit=None, valid_for_seconds=days * 86_400) for days in (2, 20))
+    soon = [shop.coupon(batch_id=short) for _ in range(2)]
+    late = [shop.coupon(batch_id=long) for _ in range(2)]
+    project()
+    path = "/v1/users/user-1/coupons"
+    border = (shop.ledger.store.now() + timedelta(days=10)).isoformat().replace("+00:00", "Z")
+
+    def ids(**query):
+        return {coupon["coupon_id"] for coupon in app_of_the_shop.get(path, **query).ok()["coupons"]}
+
+    assert ids(batch_id=short) == set(soon)
+    assert ids(ends_before=border) == set(soon)
+    assert ids(batch_id=long, ends_before=border) == set()
+    assert ids(batch_id=long, state="UNUSED") == set(late)
+    assert ids(batch_id="none") == set()
+    assert ids() == {*soon, *late}
+    cursor = app_of_the_shop.get(path, limit=1, batch_id=short).ok()["next_cursor"]
+    app_of_the_shop.get(path, batch_id=long, cursor=cursor).refused(400, "bad_cursor")
+    app_of_the_shop.get(path, ends_before="tomorrow").refused(422, "invalid_period")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from ledger.application import Ledger
 from ledger.database import Database
 from ledger.migrate import migrate
 from ledger.store import Store
+from tests.conftest import drop_ledger
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,7 @@ def shared_database(database_url: str) -> Iterator[Database]:
     schema = f"test_{uuid.uuid4().hex[:12]}"
     migrate(database_url, schema)
     yield Database(database_url, schema)
-    with psycopg.connect(database_url, autocommit=True, options="-c client_min_messages=warning") as connection:
-        connection.execute(f'drop schema "{schema}" cascade')
+    drop_ledger(database_url, schema)
 
 
 @pytest.fixture(scope="module")

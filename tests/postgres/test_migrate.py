@@ -16,7 +16,7 @@ from ledger.application import Ledger
 from ledger.database import Database
 from ledger.migrate import MigrationChanged, SchemaNewer, migrate, migrations, pending_migrations
 from ledger.store import Store
-from tests.conftest import Shop
+from tests.conftest import Shop, drop_ledger
 from tests.postgres.tools import picture
 
 NAMES = [name for name, _ in migrations()]
@@ -27,8 +27,7 @@ def schema(database_url: str) -> Iterator[str]:
     """The name of a schema that is not there yet."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield name
-    with psycopg.connect(database_url, options="-c client_min_messages=warning") as connection:
-        connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(name)))
+    drop_ledger(database_url, name)
 
 
 def applied(database_url: str, schema: str) -> list[str]:

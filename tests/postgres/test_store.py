@@ -24,7 +24,7 @@ from ledger.errors import ForeignEvent, Unavailable
 from ledger.migrate import migrate
 from ledger.store import Store
 from ledger.work import fold
-from tests.conftest import Shop
+from tests.conftest import Shop, drop_ledger
 from tests.postgres.tools import whole_log
 from tests.unit.specs import issued
 
@@ -183,8 +183,7 @@ def test_a_ledger_may_have_any_name(name: str, database_url: str) -> None:
         assert ledger.store.head() == 4
         ledger.close()
     finally:
-        with psycopg.connect(database_url, options="-c client_min_messages=warning") as connection:
-            connection.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+        drop_ledger(database_url, schema)
 
 
 def test_a_name_leaves_room_for_the_channel_of_its_followers(database_url: str) -> None:
