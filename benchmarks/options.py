@@ -31,7 +31,7 @@ class Options:
     """Keep-alive connections, for HTTP."""
     bulk_rows: int = 1_000_000
     """Coupons, for bulk issuance."""
-    projected: int = 300_000
+    projected: int = 1_000_000
     """Events in the log that read models are folded from."""
     tell: Callable[[str], None] = lambda line: None  # noqa: ARG005
     """Says a line to whoever watches."""
