@@ -112,7 +112,8 @@ def _show_way_in(running: Service, ledger: Ledger) -> None:
         token = keys.create(connection, MERCHANT, "auditor", "demo", expires_at)
     click.echo(
         f"API   {running.url}\nDocs  {running.url}/docs\n"
-        f'Try   curl -H "Authorization: Bearer {token}" "{running.url}/v1/events?limit=3"'
+        f'Try   curl -H "Authorization: Bearer {token}" "{running.url}/v1/events?limit=3"\n'
+        f"      COUPON_LEDGER_STATE={running.settings.state} .venv/bin/coupon-ledger verify"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,3 +24,15 @@ def test_a_part_of_the_year_reconciles_and_exits_with_0(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "coupons issued" in result.stdout
     assert "DIFFERS" not in result.stdout
+
+    verified = subprocess.run(
+        [sys.executable, "-m", "coupon_ledger", "verify", "--json"],
+        env=others | {"COUPON_LEDGER_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=220,
+    )
+    assert verified.returncode == 0, verified.stderr
+    looked_at = {check["id"]: check["looked_at"] for check in json.loads(verified.stdout)["checks"]}
+    assert looked_at["I10"] > 0  # every read model, replayed row by row
+    assert looked_at["I15"] == looked_at["I9"] > 0  # the seal, over the whole log
