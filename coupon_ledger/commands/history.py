@@ -10,12 +10,12 @@ from typing import IO, Any, TypeVar
 
 import click
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from api.explanation_bodies import ExplanationBody
 from api.explanations import explained
-from api.wire import Moment as WireMoment
 from coupon_ledger.commands.output import json_option, show_rows
+from coupon_ledger.commands.times import time
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.aggregate import text_of
@@ -31,15 +31,6 @@ PAGE = 1_000
 """Events that are read at once."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 Page = Callable[[int, int], list[Recorded]]
-
-
-def time(text: str) -> datetime:
-    """An RFC 3339 time, as the interface over HTTP takes it. Anything else is bad usage."""
-    try:
-        found: datetime = TypeAdapter(WireMoment).validate_python(text)
-    except ValidationError as error:
-        raise click.BadParameter(error.errors()[0]["msg"]) from None
-    return found
 
 
 @dataclass(frozen=True, slots=True)

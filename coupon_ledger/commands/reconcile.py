@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -15,17 +15,19 @@ import click
 import orjson
 
 from coupon_ledger.commands.output import json_option
+from coupon_ledger.commands.times import time
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.application import Ledger
 from projections.reconcile import proposals
 from projections.reconcile.compare import BadLines, Comparison, Finding, Summary, comparison
 from projections.reconcile.orders_file import FileFormat, read_orders
-from projections.reconcile.proposals import Answer, Proposal
+from projections.reconcile.proposals import Answer
 
 FORMATS: dict[str, FileFormat] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 FINDINGS_SHOWN = 100
 """By a table for people; --json has all."""
+Write = Callable[[bytes], object]
 a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -33,8 +35,8 @@ a_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--orders", type=a_file, help="The order system's file, .csv or .ndjson.")
 @click.option("--merchant", help="Whose orders they are.")
 @click.option("--format", "format_", type=click.Choice(["csv", "ndjson"]), help="By the file's name where left out.")
-@click.option("--since", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="Of uses that the file may lack. RFC 3339.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="The same, up to before this time.")
+@click.option("--since", type=time, help="Of uses that the file may lack. RFC 3339.")
+@click.option("--until", type=time, help="The same, up to before this time.")
 @click.option("--propose", type=click.Path(path_type=Path), help="A new file for commands that would mend it.")
 @click.option("--proposed-by", default=getpass.getuser, show_default="your login", help="Who proposes them.")
 @click.option("--apply", "applied", type=a_file, help="A file of proposals, to be done.")
@@ -85,12 +87,12 @@ def _compare(
     format_ = format_ or FORMATS.get(orders.suffix)
     if format_ is None:
         raise click.BadParameter("the file's name does not say: name csv or ndjson", param_hint="--format")
-    if propose is not None and propose.exists():
-        raise click.BadParameter(f"{propose} is there already", param_hint="--propose")
-    with servers(settings) as resolved, open_ledger(resolved) as ledger:
+    if propose is not None:
+        proposals.check_name("proposed_by", proposed_by)
+    with _new_file(propose) as write, servers(settings) as resolved, open_ledger(resolved) as ledger:
         try:
             with comparison(resolved.database(), merchant, read_orders(orders, format_), since, until) as compared:
-                _tell(ledger, merchant, compared, propose, proposed_by, as_json)
+                _tell(ledger, merchant, compared, write, proposed_by, as_json)
         except BadLines as bad:
             for number, why in bad.facts["faults"]:
                 click.echo(f"{orders.name}:{number}: {why}", err=True)
@@ -100,32 +102,47 @@ def _compare(
 
 
 def _tell(
-    ledger: Ledger, merchant: str, compared: Comparison, propose: Path | None, proposed_by: str, as_json: bool
+    ledger: Ledger, merchant: str, compared: Comparison, write: Write | None, proposed_by: str, as_json: bool
 ) -> None:
-    """Each finding as it comes, and the proposals into their file, which is whole or not there."""
+    """Each finding as it comes, and the proposals into their file."""
     findings = compared.findings()
-    if propose is None:
+    if write is None:
         for number, finding in enumerate(findings):
             _show(finding, None, as_json, number)
         return
     number = 0
-    with _new_file(propose) as write:
-        for answer in proposals.answers(ledger, merchant, findings, proposed_by):
-            if answer.proposal is not None:
-                write(answer.proposal)
-            for finding in answer.findings:
-                _show(finding, answer, as_json, number)
-                number += 1
+    for answer in proposals.answers(ledger, merchant, findings, proposed_by):
+        if answer.proposal is not None:
+            write(answer.proposal.to_line())
+        for finding in answer.findings:
+            _show(finding, answer, as_json, number)
+            number += 1
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[Any]:
+def _new_file(path: Path | None) -> Iterator[Write | None]:
+    """What is written within lies in the new file at the end, whole; where something goes wrong there is none."""
+    if path is None:
+        yield None
+        return
+    if os.path.lexists(path):
+        raise click.BadParameter(f"{path} is there already", param_hint="--propose")
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        yield lambda proposal: file.write(Proposal.to_line(proposal))
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    try:
+        file = part.open("wb")
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--propose") from None
+    try:
+        with file:
+            yield file.write
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{path} was not written: {error.strerror or error}") from None
+        raise
 
 
 def _apply(settings: Settings, path: Path, approved_by: str, as_json: bool) -> bool:
@@ -182,7 +199,7 @@ def _show_summary(summary: Summary, as_json: bool) -> None:
         said = asdict(summary) | {"money": [money._asdict() for money in summary.money], "ok": summary.ok}
         click.echo(orjson.dumps({"summary": said}, option=orjson.OPT_UTC_Z))
         return
-    span = "" if summary.since is None else f" from {_word(summary.since)} to {_word(summary.until)}"
+    span = f" from {_word(summary.since)} to {_word(summary.until)}"
     click.echo(f"{summary.lines} lines against {summary.uses} uses of the ledger{span}, at position {summary.position}")
     click.echo(
         f"{summary.equal} equal, {summary.missing} missing in the ledger, {summary.extra} extra in the ledger,"

@@ -30,7 +30,7 @@ def verify(context: click.Context, only: str | None, as_json: bool) -> None:
     Writers go on meanwhile, and wait for nothing. Exit code 1: something is wrong; the line names the first position.
     """
     try:
-        asked = check_ids([name.strip() for name in only.split(",")]) if only else IDS
+        asked = check_ids([name.strip() for name in only.split(",")]) if only is not None else IDS
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from None
     settings: Settings = context.obj

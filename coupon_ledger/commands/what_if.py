@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedCo
 from rich.table import Table
 
 from coupon_ledger.commands.output import WIDTH_IN_FILES, json_option
+from coupon_ledger.commands.times import time
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
 from ledger.batch import QUANTITY_LIMIT
@@ -24,7 +25,6 @@ from projections.what_if.report import LISTED, LostOrder, Refused, Report
 
 SHOWN = 20
 """Coupons and orders in a table for people; --json has a thousand of each."""
-MOMENT = click.DateTime(["%Y-%m-%dT%H:%M:%S%z"])
 NUMBER = click.IntRange(1, QUANTITY_LIMIT)
 
 
@@ -38,8 +38,8 @@ NUMBER = click.IntRange(1, QUANTITY_LIMIT)
 @click.option("--template", "template_id", help="The template whose stacking rule would have been another.")
 @click.option("--stacking", "mode", type=click.Choice(get_args(StackingMode)), help="The rule, in all versions of it.")
 @click.option("--stacking-group", "group", help="The group, of the rule group.")
-@click.option("--since", type=MOMENT, help="The change holds from then on. RFC 3339. [default: always]")
-@click.option("--until", type=MOMENT, help="The change holds before then. [default: always]")
+@click.option("--since", type=time, help="The change holds from then on. RFC 3339. [default: always]")
+@click.option("--until", type=time, help="The change holds before then. [default: always]")
 @json_option
 @click.pass_obj
 def what_if(

@@ -18,6 +18,8 @@ import psycopg
 from psycopg.rows import namedtuple_row, tuple_row
 
 from ledger.database import Database
+from ledger.errors import InvalidInput, InvalidPeriod
+from ledger.use_cases import check_id
 from projections.reconcile.orders_file import BadLine, Told, UnreadableOrders
 
 BAD_LINES_SHOWN = 100
@@ -46,6 +48,10 @@ create temporary table spent (
 
 class BadLines(UnreadableOrders):
     """Lines of the file are no good, so nothing was compared; ``facts`` has the first of them."""
+
+
+class UnknownMerchant(InvalidInput):
+    """The ledger has never answered this merchant, so a file of its orders says nothing about the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,8 @@ class Summary:
     """The two beside each other."""
 
     position: int
-    since: datetime | None
-    until: datetime | None
+    since: datetime
+    until: datetime
     lines: int = 0
     uses: int = 0
     """Of the ledger, for the file's orders and coupons or within the span, and not given back."""
@@ -131,23 +137,38 @@ def comparison(
     """Take the file in, and open the comparison.
 
     A use that the file lacks is extra only in ``[since, until)``, which is the span of the file's own times where it
-    is not told. Raises ``BadLines``, ``UnreadableOrders``.
+    is not told. Raises ``BadLines``, ``UnreadableOrders``, ``UnknownMerchant``, ``InvalidField``, and ``InvalidPeriod``
+    where nothing lies in that span, or a file without lines leaves an end of it open: nothing would be compared then.
     """
+    check_id("merchant", merchant_id)
     with database.connect() as connection:
         connection.execute(_SESSION)
         with connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
+            if not _rows(connection, _KNOWN, {"merchant": merchant_id}):
+                raise UnknownMerchant(f"the ledger knows no merchant {merchant_id}")
             lines = _take(connection, orders)
             connection.execute(_SPENT, {"merchant": merchant_id})
             connection.execute("analyze told, spent")
             [(head, first, last)] = _rows(connection, _SPAN)
-            if last is not None:
-                last += timedelta(microseconds=1)
-            summary = Summary(head, since or first, until or last, lines)
+            summary = Summary(head, *_span(since, until, first, last), lines)
             for *money, uses in _rows(connection, _USES, {"since": summary.since, "until": summary.until}):
                 summary.money.append(Money(*money))
                 summary.uses += uses
             yield Comparison(connection, summary, merchant_id)
+
+
+def _span(
+    since: datetime | None, until: datetime | None, first: datetime | None, last: datetime | None
+) -> tuple[datetime, datetime]:
+    """Where a use is looked for that the file lacks; what is not told is the span of the file's own times."""
+    since = since or first
+    until = until or (last and last + timedelta(microseconds=1))
+    if since is None or until is None:
+        raise InvalidPeriod("the file has no lines: only with both since and until could a use be missing in it")
+    if since >= until:
+        raise InvalidPeriod(f"the span from {since.isoformat()} to {until.isoformat()} ends before it begins")
+    return since, until
 
 
 def _take(connection: Connection, orders: Iterable[Told | BadLine]) -> int:
@@ -243,6 +264,8 @@ select distinct on (u.order_id, u.coupon_id)
  where u.topic in ('coupon.used', 'coupon.debited')
  order by u.order_id, u.coupon_id, u.position desc
 """
+
+_KNOWN = "select from requests where merchant_id = %(merchant)s limit 1"
 
 _SPAN = "select (select coalesce(max(notification_id), 0) from events), min(at), max(at) from told"
 

@@ -24,6 +24,10 @@ LINE_LIMIT = 64 * 1024
 """Characters of a line, or of a cell."""
 
 
+YEARS = (1970, 9000)
+"""In which a time of the ledger may lie."""
+
+
 class UnreadableOrders(InvalidInput):
     """The file cannot be read as orders."""
 
@@ -140,4 +144,10 @@ def _moment(text: Any) -> datetime:
         raise InvalidField("at is a time as 2026-11-22T10:00:00Z") from None
     if moment.tzinfo is None:
         raise InvalidField("at needs a time zone")
-    return moment.astimezone(UTC)
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.min
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise InvalidField(f"at is in a year from {YEARS[0]} to {YEARS[1]}")
+    return moment

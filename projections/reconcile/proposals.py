@@ -6,6 +6,7 @@ confirmation is proposed where the terms let it count, and not elsewhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -38,7 +39,10 @@ class NotApproved(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """One command, as a line of the file. Its request id is made from all else but who proposed it."""
+    """One command, as a line of the file. Its request id is made from all the rest of the line.
+
+    So it shows a line that was changed by mistake, and no more: who knows how it is made can write any line.
+    """
 
     merchant_id: str
     operation: str
@@ -54,7 +58,8 @@ class Proposal:
 
         It begins with a space, which no caller's key does.
         """
-        said = orjson.dumps([self.arguments, self.versions], option=orjson.OPT_SORT_KEYS).decode()
+        told = [self.arguments, self.versions, self.proposed_by, self.why]
+        said = orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
         return f" reconcile {derived_id('reconcile', self.merchant_id, self.operation, said)}"
 
     def to_line(self) -> bytes:
@@ -98,8 +103,10 @@ def answers(ledger: Ledger, merchant_id: str, findings: Iterable[Finding], propo
     check_name("proposed_by", proposed_by)
     for order_id, of_order in groupby(findings, lambda finding: finding.order_id):
         proposing = _Proposing(ledger, merchant_id, order_id, proposed_by)
-        for _, alike in groupby(sorted(of_order, key=_sort), _sort):
-            yield from proposing.answer(list(alike)[:ORDER_COUPON_LIMIT])
+        for _, group in groupby(sorted(of_order, key=_sort), _sort):
+            alike = list(group)
+            for begin in range(0, len(alike), ORDER_COUPON_LIMIT):
+                yield from proposing.answer(alike[begin : begin + ORDER_COUPON_LIMIT])
 
 
 def _sort(finding: Finding) -> tuple[str, str, str, str]:
@@ -247,9 +254,12 @@ def read_proposals(path: Path) -> Iterator[tuple[int, Proposal]]:
 
 
 def check_name(field: str, name: Any) -> None:
-    """Raise ``InvalidField`` unless it names somebody in 1 to 64 printable characters."""
-    if not isinstance(name, str) or not 1 <= len(name.strip()) <= NAME_LIMIT or not name.isprintable():
-        raise InvalidField(f"{field} is a name of 1 to {NAME_LIMIT} printable characters", field=field)
+    """Raise ``InvalidField`` unless it names somebody in 1 to 64 printable ASCII characters.
+
+    Two names that look alike are then the same but for the case of letters and space around them.
+    """
+    if not isinstance(name, str) or not name.strip() or not re.fullmatch(f"[ -~]{{1,{NAME_LIMIT}}}", name):
+        raise InvalidField(f"{field} is a name of 1 to {NAME_LIMIT} printable ASCII characters", field=field)
 
 
 def _confirm(request: Request, said: Mapping[str, Any]) -> Work:

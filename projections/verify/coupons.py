@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from projections.verify.money import Bounds, Spending, check_money
 from projections.verify.plans import Batch, Plans, Terms
+from projections.verify.report import Broken
 from projections.verify.rows import Payload
 
 FINAL = ("USED", "EXPIRED", "VOIDED")
@@ -33,31 +35,11 @@ _BEFORE = {
 """The states in which a fact may happen."""
 
 
-class Broken(Exception):
-    """An event is not as it must be."""
-
-    def __init__(self, check: str, expected: str, found: str) -> None:
-        super().__init__(check, expected, found)
-
-
-class Spending:
-    """A use by one order, and what of it was given back."""
-
-    __slots__ = ("discount_minor", "lines", "redemption_id", "returned_minor")
-
-    def __init__(self, redemption_id: str, discount_minor: int) -> None:
-        self.redemption_id = redemption_id
-        self.discount_minor = discount_minor
-        self.lines = 0
-        """What was undone by lines, in minor units."""
-        self.returned_minor = 0
-
-
 class Coupon:
     """One coupon, as far as its stream was read."""
 
     __slots__ = (
-        "balance", "batch", "batch_id", "debits", "friends", "hold_most", "holder", "let_go", "lock_ends", "lock_id",
+        "balance", "batch", "batch_id", "bounds", "debits", "friends", "holder", "let_go", "lock_ends", "lock_id",
         "order_id", "owner", "state", "stream", "terms", "use", "used_by", "valid_from", "valid_until",
     )  # fmt: skip
 
@@ -69,7 +51,7 @@ class Coupon:
         self.batch_id = self.owner = ""
         self.order_id = self.lock_id = self.holder = self.let_go = self.used_by = ""
         self.lock_ends = self.valid_from = self.valid_until = ""
-        self.hold_most: int | None = None
+        self.bounds: Bounds | None = None
         self.friends: list[str] = []
         self.balance: int | None = None
         self.use: Spending | None = None
@@ -112,10 +94,7 @@ class Coupon:
                 raise Broken("I7", within, f"at {event['occurred_at']}")
         self.state = "LOCKED"
         self.order_id, self.lock_id, self.holder = event["order_id"], event["lock_id"], holder
-        self.lock_ends, self.hold_most = event["lock_ends_at"], event["discount_minor"]
-        allocated = sum(part["discount_minor"] for part in event["allocation"])
-        if self.hold_most is not None and event["allocation"] and allocated != self.hold_most:
-            raise Broken("I17", f"an allocation of {self.hold_most}", f"of {allocated}")
+        self.lock_ends, self.bounds = event["lock_ends_at"], Bounds(event)
 
     def lock_extended(self, event: Payload) -> None:
         """The same lock, longer."""
@@ -258,24 +237,8 @@ class Coupon:
             raise Broken("I6", f"late from {self.lock_ends} on", f"late: {event['late']} at {event['occurred_at']}")
         if event["order_id"] in self.debits:
             raise Broken("I5", "one use by an order", f"another by {event['order_id']}")
-        self._check_money(event)
-
-    def _check_money(self, event: Payload) -> None:
-        terms, discount = self.terms, event["discount_minor"]
-        if terms is None:
-            return
-        bounds = [terms.most_minor(event["order_total_minor"]), self.hold_most]
-        most = min((bound for bound in bounds if bound is not None), default=discount)
-        if not 0 <= discount <= most:
-            raise Broken("I17", f"a discount from 0 to {most}", str(discount))
-        if event["currency"] != terms.currency:
-            raise Broken("I17", f"a discount in {terms.currency}", f"in {event['currency']}")
-        merchant = discount * terms.merchant_share_permyriad // 10_000
-        if (event["merchant_funded_minor"], event["platform_funded_minor"]) != (merchant, discount - merchant):
-            found = f"{event['merchant_funded_minor']} and {event['platform_funded_minor']}"
-            raise Broken("I17", f"{merchant} of the merchant and {discount - merchant} of the platform", found)
-        if event["allocation"] and sum(part["discount_minor"] for part in event["allocation"]) != discount:
-            raise Broken("I17", f"an allocation of {discount}", "another sum")
+        if self.terms is not None and self.bounds is not None:
+            check_money(event, self.terms, self.bounds)
 
     def _left(self) -> int | None:
         if self.terms is None or not self.terms.leaves_balance:

@@ -119,7 +119,7 @@ CLOCK_STEP_SECONDS = 1
 """Machines set their clocks back by less than this now and then, and what was recorded cannot be mended."""
 
 _POSITIONS = f"""
-select position, before, recorded_at, recorded_before, stream
+select position, before, recorded_at::text, recorded_before::text, stream
   from (select notification_id as position, lag(notification_id, 1, 0::bigint) over w as before, recorded_at,
                lag(recorded_at) over w as recorded_before, originator_id as stream
           from events window w as (order by notification_id)) e

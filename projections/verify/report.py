@@ -12,6 +12,13 @@ FINDINGS_SHOWN = 20
 """Of each check, those at the first positions; all of them are counted."""
 
 
+class Broken(Exception):
+    """An event is not as it must be."""
+
+    def __init__(self, check: str, expected: str, found: str) -> None:
+        super().__init__(check, expected, found)
+
+
 class Check(NamedTuple):
     """One question."""
 
@@ -37,6 +44,10 @@ CHECKS = (
         "I9",
         "Positions run from 1 without a hole, and the store's clock never falls between two of them.",
         "That a reader who follows the log misses none is shown by tests of readers beside writers.",
+    ),
+    Check(
+        "times",
+        "No event happened later than it was recorded: what is imported is of the past, and nothing is of the future.",
     ),
     Check("I10", "Each read model is the fold of the log at its position, row by row."),
     Check("I11", "Each request has one answer, and its events and its answer name each other."),
@@ -162,7 +173,7 @@ def check_ids(names: Sequence[str]) -> list[str]:
     known = {id.lower(): id for id in IDS}
     unknown = [name for name in names if name.lower() not in known]
     if unknown:
-        raise ValueError(f"{unknown[0]} is no check: {', '.join(IDS)}")
+        raise ValueError(f"{unknown[0] or 'an empty name'} is no check: {', '.join(IDS)}")
     return [known[name.lower()] for name in names]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -18,13 +18,16 @@ from psycopg.rows import tuple_row
 from ledger.aggregate import coupon_id
 from ledger.calendar import zone
 from ledger.issuance.job import SOURCE
-from projections.verify.coupons import STEPS, Broken, Coupon
+from projections.verify.coupons import STEPS, Coupon
 from projections.verify.plans import Batch, Plans
-from projections.verify.report import Findings
+from projections.verify.report import Broken, Findings
 from projections.verify.rows import Payload, Reader
 from projections.verify.snapshot import Books, Connection, Moment
 
 PAGE = 20_000
+CLOCK_SKEW = timedelta(minutes=1)
+"""An event happens by the clock of a reading of the database, and is recorded by the clock at its commit: the same one,
+and later, unless it was set back or another server took over."""
 SPENT = ("coupon.used", "coupon.debited")
 OF_COUPONS = ("I1", "I4", "I5", "I6", "I7", "I17", "custody")
 """Checks that look at each event of a coupon."""
@@ -53,7 +56,7 @@ class Walk:
         events = coupons = done = 0
         stream, expected, last = None, 0, 0
         for page in _pages(self._moment.connection):
-            for name, version, topic, state, position in page:
+            for name, version, topic, state, position, recorded_at in page:
                 if name != stream:
                     self._finish()
                     stream, expected, last = name, 0, 0
@@ -63,14 +66,14 @@ class Walk:
                     self._misplaced(name, version, expected, position, last)
                     expected = version
                 last = position
-                self._event(name, topic, state, position)
+                self._event(name, topic, state, position, recorded_at)
             self._books.write()
             events += len(page)
             done += len(page)
             progress(done, self._moment.head)
         self._finish()
         self._books.close()
-        for check in ("catalogue", "I8", "I16"):
+        for check in ("catalogue", "I8", "I16", "times"):
             self._found.looked_at[check] += events
         for check in (*OF_COUPONS, "I2"):
             self._found.looked_at[check] += coupons
@@ -82,7 +85,7 @@ class Walk:
             self._coupon = Coupon(stream)
         return is_coupon
 
-    def _event(self, stream: str, topic: str, state: bytes, position: int) -> None:
+    def _event(self, stream: str, topic: str, state: bytes, position: int, recorded_at: datetime | None) -> None:
         payload = self._reader.payload(topic, state)
         if payload is None:
             self._found.add("catalogue", position, stream, "an event of the catalogue", self._reader.fault)
@@ -97,6 +100,7 @@ class Walk:
             merchant = self._owner(stream, payload, issued)
             if payload["merchant_id"] != merchant:
                 self._found.add("I16", position, stream, f"merchant {merchant}", f"{payload['merchant_id']}")
+            self._check_time(stream, datetime.fromisoformat(payload["occurred_at"]), position, recorded_at)
             request_id = payload["request_id"]
             alone = 0
             if issued:
@@ -112,6 +116,13 @@ class Walk:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._found.add("catalogue", position, stream, f"{topic} whose fields can be read", repr(error))
             self._judging = False
+
+    def _check_time(self, stream: str, occurred_at: datetime, position: int, recorded_at: datetime | None) -> None:
+        if recorded_at is None:
+            self._found.add("times", position, stream, "a time at which it was recorded", "none of the calendar")
+        elif occurred_at > recorded_at and occurred_at > recorded_at + CLOCK_SKEW:
+            expected = f"an event of {recorded_at.astimezone(UTC).isoformat()} or before, when it was recorded"
+            self._found.add("times", position, stream, expected, f"of {occurred_at.isoformat()}")
 
     def _judge(self, topic: str, payload: Payload, position: int) -> None:
         coupon = self._coupon
@@ -240,6 +251,7 @@ def _zone(name: str) -> tzinfo:
 
 
 _READ = """
-select originator_id, originator_version, topic, state, notification_id
+select originator_id, originator_version, topic, state, notification_id,
+       case when recorded_at between '1970-01-01Z' and '9000-01-01Z' then recorded_at end
   from events order by originator_id, originator_version
 """

@@ -105,6 +105,9 @@ def test_bad_usage_is_one_line(run: Run, orders: Path, tmp_path: Path) -> None:
     there.touch()
     unnamed = tmp_path / "orders"
     unnamed.touch()
+    heading = tmp_path / "heading.csv"
+    heading.write_text(HEADING, "utf-8")
+    told = ("--orders", orders, "--merchant", "merchant-1")
     for arguments, word in (
         ((), "--orders and --merchant are needed"),
         (("--orders", orders), "--orders and --merchant are needed"),
@@ -114,7 +117,32 @@ def test_bad_usage_is_one_line(run: Run, orders: Path, tmp_path: Path) -> None:
         (("--orders", orders, "--merchant", "m", "--propose", there), "is there already"),
         (("--orders", orders, "--merchant", "m", "--since", "yesterday"), "--since"),
         (("--orders", tmp_path / "gone", "--merchant", "m"), "does not exist"),
+        ((*told, "--propose", tmp_path / "gone" / "p"), "No such file or directory"),
+        ((*told, "--propose", orders / "p"), "Not a directory"),
+        ((*told, "--since", "2026-11-22T10:00:00"), "--since"),
+        ((*told, "--since", "2026-11-23T00:00:00.5Z", "--until", "2026-11-23T00:00:00Z"), "ends before it begins"),
+        (("--orders", heading, "--merchant", "merchant-1"), "the file has no lines"),
+        (("--orders", orders, "--merchant", "m"), "the ledger knows no merchant m"),
+        (("--orders", orders, "--merchant", "m\udcff"), "merchant is 1 to 128 printable characters"),
+        ((*told, "--propose", tmp_path / "p", "--proposed-by", "\u0430lice"), "printable ASCII"),
     ):
         result = run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), arguments
         assert word in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "orders", "heading.csv", "orders.csv"}
+
+
+def test_the_span_takes_fractions_and_offsets(run: Run, orders: Path) -> None:
+    span = ("--since", "2026-11-22T11:00:00.25+02:00", "--until", "2026-11-22T10:00:00.000001Z")
+    result = run("--orders", orders, "--merchant", "merchant-1", *span)
+    assert result.returncode == 1, result.stderr
+    assert "from 2026-11-22T09:00:00.250000+00:00 to 2026-11-22T10:00:00.000001+00:00" in result.stdout
+
+
+def test_times_out_of_the_calendar_are_bad_lines(run: Run, orders: Path) -> None:
+    for at in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999Z"):
+        orders.write_text(f"{HEADING}order-1,coupon-1,paid,200,EUR,{at}\n", "utf-8")
+        result = run("--orders", orders, "--merchant", "merchant-1")
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.splitlines()[0] == "orders.csv:2: at is in a year from 1970 to 9000"
+        assert len(result.stderr.splitlines()) == 2

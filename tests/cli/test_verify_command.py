@@ -81,6 +81,13 @@ def test_a_check_that_there_is_not(run: Run) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_no_check_named_is_not_all_of_them(run: Run) -> None:
+    for only in ("", "I1,", " "):
+        result = run("--only", only)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("coupon-ledger: Invalid value for --only: an empty name is no check: ")
+
+
 def test_a_database_without_the_ledger(run: Run, database: Database) -> None:
     with psycopg.connect(database.url, options=f"-c search_path={database.schema}", autocommit=True) as connection:
         connection.execute("drop table events cascade")

@@ -11,14 +11,21 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ledger import use_cases
 from ledger.application import Ledger
+from ledger.basket import Basket, Line
+from ledger.benefit import Benefit
+from ledger.coupon import Redemption
 from ledger.database import PROJECTOR_ROLE, Database
+from ledger.scope import Scope
 from ledger.store import Store
+from ledger.terms import Terms
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.runner import Runner
 from projections.verify.report import IDS, Report
 from projections.verify.run import verify
+from tests.conftest import Shop
 from tests.postgres.bustle import Bustle
 
 OF_LOG = [id for id in IDS if id not in ("I10", "I15")]
@@ -328,6 +335,28 @@ def _anothers_coupon(by: Tampering) -> int:
     return by.edit(position, user_id="zoe")
 
 
+def _expired_early(by: Tampering) -> int:
+    """Written down before its time, and told as of its time."""
+    _, stream, issued = by.last_of("coupon.issued", "(payload->>'valid_until')::timestamptz > now() + interval '1 d'")
+    named = {name: issued[name] for name in ("merchant_id", "actor", "batch_id", "user_id", "valid_until")}
+    return by.append(stream, "coupon.expired", named | {"occurred_at": issued["valid_until"]})
+
+
+def _of_the_future(by: Tampering) -> int:
+    position, _, _ = by.last_of("coupon.shared")
+    by.ask("update events set recorded_at = recorded_at + interval '10 y' where notification_id > %s", position)
+    [(later,)] = by.ask(
+        "select to_json(recorded_at + interval '61 s') from events where notification_id = %s", position
+    )
+    return by.edit(position, occurred_at=later)
+
+
+def _recorded_never(by: Tampering) -> int:
+    [(head,)] = by.ask("select max(notification_id) from events")
+    by.ask("update events set recorded_at = 'infinity' where notification_id = %s", head)
+    return int(head)
+
+
 def _resumed_while_running(by: Tampering) -> int:
     _, stream, started = by.find("topic = 'batch.started'")
     return by.append(stream, "batch.resumed", started | {"request_id": "again"})
@@ -384,6 +413,9 @@ BREAKS = {
     "renumbered": Break("I8", _renumbered),
     "a hole": Break("I9", _hole),
     "the clock fell": Break("I9", _clock_back),
+    "expired before its time": Break("times", _expired_early),
+    "of the future": Break("times", _of_the_future),
+    "recorded at no time": Break("times", _recorded_never),
     "no answer": Break("I11", _answer_gone),
     "waits ahead": Break("I12", _waits_ahead),
     "waiting and dead": Break("I12", _both_waiting_and_dead),
@@ -419,6 +451,57 @@ def test_each_break_is_found_by_its_check_alone(busy: Database, tampering: Tampe
     position = BREAKS[name].do(tampering)
     report = verify(busy, only=OF_LOG)
     assert wrong(report) == {BREAKS[name].check: position}, [check.findings for check in report.checks if not check.ok]
+
+
+STATED = Terms(
+    benefit=Benefit(kind="order_stated"),
+    currency="EUR",
+    stacking_mode="stackable",
+    late_confirm="accept",
+    scope=Scope(products=("tea",)),
+)
+BASKET = Basket(
+    currency="EUR",
+    lines=(
+        Line(line_id="1", product_id="tea", unit_price_minor=100),
+        Line(line_id="2", product_id="car", unit_price_minor=9_900),
+        Line(line_id="3", product_id="tea", unit_price_minor=50),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"1": 100, "3": 50}, ""),
+        ({"1": 60, "3": 20, "2": 0}, ""),
+        ({"1": 100, "3": 51}, "from 0 to 150"),
+        ({"1": 101}, "at most 100 off line 1"),
+        ({"2": 1}, "at most 0 off line 2"),
+        ({}, "from 0 to 150"),
+    ],
+)
+def test_what_an_order_system_states_is_bounded_by_the_lines_in_scope(
+    shop: Shop, database: Database, parts: dict[str, int], expected: str
+) -> None:
+    coupon_id = shop.coupon(batch_id=shop.batch(terms=STATED))
+    shop.ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id], basket=BASKET))
+    told = [Redemption(coupon_id=coupon_id, discount_minor=10)]
+    shop.ledger.do(use_cases.confirm(shop.request(), "order-1", told))
+    with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
+        connection.execute("set session_replication_role = replica")
+        by = Tampering(connection)
+        position, _, _ = by.find("topic = 'coupon.used'")
+        discount = sum(parts.values()) or 151
+        allocation = [{"line_id": id, "product_id": None, "discount_minor": part} for id, part in parts.items()]
+        funded = {"merchant_funded_minor": discount, "platform_funded_minor": 0}
+        by.edit(position, discount_minor=discount, allocation=allocation, **funded)
+    [check] = verify(database, only=["I17"]).checks
+    if not expected:
+        assert check.ok, check.findings
+    else:
+        assert [finding.position for finding in check.findings] == [position]
+        assert expected in check.findings[0].expected
 
 
 def test_a_share_miscounted_is_found_where_it_was_first_taken(busy: Database, tampering: Tampering) -> None:

@@ -214,6 +214,6 @@ def test_any_commands_in_any_order(ledger_for_all: Ledger) -> None:
             profile, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.explain}
         ),
     )
-    # Its sets of codes are written down without the table of their hashes.
-    report = verify(ledger_for_all.store.database, only=set(IDS) - {"codes"})
+    # Its sets of codes are written down without the table of their hashes, and its clock is a hundred years ahead.
+    report = verify(ledger_for_all.store.database, only=set(IDS) - {"codes", "times"})
     assert report.ok, [check for check in report.checks if not check.ok]
