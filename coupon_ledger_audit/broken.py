@@ -22,14 +22,17 @@ def expect(holds: bool, rule: str, text: str) -> None:
 
 
 def moment(text: str) -> float:
-    """An event's time as seconds since 1970, exact enough to tell microseconds apart."""
-    return datetime.fromisoformat(text).timestamp()
+    """An event's time as seconds since 1970, exact enough to tell microseconds apart. Raises ``ValueError``."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"the time {text} has no zone")
+    return found.timestamp()
 
 
 def whole(payload: Mapping[str, Any], name: str, rule: str) -> int:
     """A count or an amount in minor units: a whole number that is not negative."""
     value = payload[name]
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < MOST:
         raise Broken(rule, f"{name} is no whole number from 0")
     return value
 
@@ -39,6 +42,9 @@ def whole_if_given(payload: Mapping[str, Any], name: str, rule: str) -> int | No
     return None if payload[name] is None else whole(payload, name, rule)
 
 
+MOST = 1 << 63
+"""Above every count and amount of the ledger; sums of them can still be written out."""
+
 I1 = "I1 conservation"
 I2 = "I2 never over the quantity"
 I3 = "I3 limits of users"
@@ -47,6 +53,7 @@ I5 = "I5 one use"
 I6 = "I6 only who holds the lock"
 I7 = "I7 no way back"
 I8 = "I8 streams without holes"
+I9 = "I9 positions and clock"
 I17 = "I17 money"
 FORM = "form"
 """Not a rule of the ledger: an event that this audit cannot read."""

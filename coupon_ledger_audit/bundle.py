@@ -125,8 +125,8 @@ def write_coupon(
     """Write the events of some streams, by position, each with its inclusion proof in the checkpoint's tree.
 
     Streams are given whole, from version 1. ``earlier`` are signed checkpoints with the proof of consistency from
-    each to this one: without that of the auditor's own, an auditor cannot tell that the log only grew. With the
-    streams of the coupon's batch and template more can be checked.
+    each to this one: without that of the auditor's own, an auditor cannot tell that the log only grew. Each coupon's
+    batch and template must be among the streams.
     """
     checkpoint = unverified(note)
     streams = sorted({row.stream for row in rows})

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from coupon_ledger_audit.broken import Broken
+from coupon_ledger_audit.broken import I9, Broken
 from coupon_ledger_audit.bundle import WHOLE, Balances, Row
 from coupon_ledger_audit.entry import EntryError, parse
-from coupon_ledger_audit.fold import Fold
-from coupon_ledger_audit.note import Checkpoint, NoteError, VerifierKey, cosigned_at, open_checkpoint
+from coupon_ledger_audit.fold import COUNTERS, Fold
+from coupon_ledger_audit.note import Checkpoint, NoteError, cosigned_at, open_checkpoint
 from coupon_ledger_audit.reader import Bundle, BundleError
+from coupon_ledger_audit.report import Finding, Report, Trust
+from coupon_ledger_audit.told import utc
 from coupon_ledger_audit.tree import Frontier, ProofError, leaf_hash, verify_consistency, verify_inclusion
 
-
-class Finding(Exception):
-    """Something is wrong. ``position`` is that of the first bad event, where one can be named.
-
-    ``step`` is one of bundle, signature, witness, last, root, rows, rules, balances, coupons.
-    """
-
-    def __init__(self, step: str, text: str, position: int | None = None) -> None:
-        super().__init__(text)
-        self.step = step
-        self.text = text
-        self.position = position
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What the auditor brings along, and has from elsewhere than the bundle."""
-
-    keys: Sequence[VerifierKey]
-    origin: str
-    last: Sequence[str | bytes] = ()
-    """Checkpoints that the auditor verified before, as signed notes."""
-    witnesses: Sequence[VerifierKey] = ()
-    """Every one of them must have signed the bundle's checkpoint too."""
-
-
-@dataclass
-class Report:
-    """What was checked, in order, and what was found."""
-
-    passed: list[tuple[str, str]] = field(default_factory=list)
-    finding: Finding | None = None
-    checkpoint: Checkpoint | None = None
-    note: bytes = b""
-    coupons: dict[str, list[Row]] = field(default_factory=dict)
-    """The events of the coupons that the auditor chose."""
-
-    def add(self, step: str, text: str) -> None:
-        self.passed.append((step, text))
+CLOCK_STEP_US = 1_000_000
+"""How far the store's clock may fall between two events, in microseconds: clocks are set right now and then."""
 
 
 def audit(path: Path | str | IO[bytes], trust: Trust, coupons: Iterable[str] = ()) -> Report:
@@ -83,6 +47,8 @@ class _Audit:
 
     def run(self) -> None:
         self._signatures()
+        if self.trust.whole and self.bundle.manifest.kind != WHOLE:
+            raise Finding("bundle", "the bundle is of single coupons, and one of the whole log is demanded")
         if self.bundle.manifest.kind == WHOLE:
             self._whole_tree()
         else:
@@ -110,7 +76,7 @@ class _Audit:
                 seconds = cosigned_at(self.bundle.note, witness)
             except NoteError as error:
                 raise Finding("witness", str(error)) from error
-            self.report.add("witness", f"{witness.name} saw the checkpoint {seconds} seconds after 1970 began")
+            self.report.add("witness", f"{witness.name} saw the checkpoint at {utc(seconds)}")
         for size, note in self.bundle.earlier.items():
             self.earlier.append(earlier := self._open(note, "signature"))
             if earlier.size != size:
@@ -186,12 +152,14 @@ class _Audit:
         fold = Fold(whole=manifest.kind == WHOLE)
         published = manifest.balances
         streams: set[str] = set()
-        position, count = 0, 0
-        self._balances(fold, published, 0)
+        position, count, recorded_at_us = 0, 0, 0
         for row in self._whole_rows() if fold.whole else self._proven_rows():
             position, count = row.position, count + 1
             try:
-                fold.add(row.stream, row.version, row.topic, row.state)
+                if fold.whole and row.recorded_at_us < recorded_at_us - CLOCK_STEP_US:
+                    raise Broken(I9, "it was recorded before the event ahead of it")
+                recorded_at_us = row.recorded_at_us
+                fold.add(row.stream, row.version, row.topic, row.state, recorded_at_us)
             except Broken as error:
                 raise Finding("rules", f"{error} ({row.stream})", position) from error
             if row.stream in self.report.coupons:
@@ -202,7 +170,11 @@ class _Audit:
                 streams.add(row.stream)
         if not fold.whole and sorted(streams) != manifest.streams:
             raise Finding("rows", "the bundle has not the streams that its manifest names")
-        self.report.add("rows", f"{count} rows are what was sealed")
+        if count == 0 or not (fold.whole or fold.coupons):
+            raise Finding("rows", "the bundle has no events" if count == 0 else "the bundle has no coupon")
+        newest = "the newest of the log" if fold.whole else "the newest of them"
+        when = utc(recorded_at_us / 1_000_000)
+        self.report.add("rows", f"{count} rows are what was sealed; {newest} was recorded at {when}")
         self._rules(fold)
 
     def _rules(self, fold: Fold) -> None:
@@ -210,17 +182,20 @@ class _Audit:
             fold.conserve()
         except Broken as error:
             raise Finding("rules", str(error)) from error
+        add = self.report.add
         coupons, batches = len(fold.coupons), len(fold.batches)
-        self.report.add("rules", f"{coupons} coupons of {batches} batches follow I1 to I8 and I17")
+        rules = "I1 to I9 and I17" if fold.whole else "I4 to I8, and what I2, I3 and I17 say of single coupons"
+        add("rules", f"{coupons} coupons of {batches} batches follow {rules}")
         if not fold.whole:
-            self.report.add("rules", "not checked: what depends on other coupons, which a whole bundle has")
+            add("rules", "not checked: what depends on other coupons, which a whole bundle has")
+            add("rules", "not shown: that nothing came after the last event of each stream here")
         for zone in sorted(fold.unknown_zones):
-            self.report.add("rules", f"not checked: limits by day in {zone}, of which this machine has no data")
+            add("rules", f"not checked: limits by day in {zone}, of which this machine has no data")
         if (published := self.bundle.manifest.balances) is not None:
-            text = f"{len(published.batches)} published balances at position {published.position} are right"
-            self.report.add("balances", text)
+            number, at = len(published.batches), f"at position {published.position} of {self.checkpoint.size}"
+            add("balances", f"{number} published balances {at} are right" if number else f"not checked: none {at}")
         elif fold.whole:
-            self.report.add("balances", "not checked: the bundle has none")
+            add("balances", "not checked: the bundle has none")
 
     def _balances(self, fold: Fold, published: Balances | None, position: int) -> None:
         if published is None or published.position != position:
@@ -229,9 +204,12 @@ class _Audit:
         for key in sorted(found.keys() | published.batches.keys()):
             if key not in found or key not in published.batches:
                 raise Finding("balances", f"the batch {key} is only in the {'log' if key in found else 'balances'}")
-            for name, count in published.batches[key].items():
-                if found[key].get(name) != count:
-                    text = f"the batch {key} has {name} {found[key].get(name)} in the log, and {count} published"
+            told = published.batches[key]
+            if told.keys() != {"quantity", *COUNTERS}:
+                raise Finding("balances", f"the balance of the batch {key} has not the counters of a balance")
+            for name, count in told.items():
+                if found[key][name] != count:
+                    text = f"the batch {key} has {name} {found[key][name]} in the log, and {count} published"
                     raise Finding("balances", text)
 
     def _whole_rows(self) -> Iterator[Row]:
@@ -243,6 +221,9 @@ class _Audit:
                 raise Finding("rows", f"the row of {row.stream} version {row.version} was never sealed", position)
             if _entry(row) != sealed:
                 raise Finding("rows", _difference(row, sealed, position), position)
+            if row.position != position:
+                text = f"{I9}: the event that was sealed at place {position} says that it is at {row.position}"
+                raise Finding("rows", text, position)
             yield row
         if next(entries, None) is not None:
             raise Finding("rows", f"the row at position {position + 1} is missing", position + 1)
@@ -274,6 +255,9 @@ class _Audit:
                 raise Finding("coupons", f"the bundle has no {stream}")
             places = ", ".join(str(row.position) for row in rows)
             self.report.add("coupons", f"{stream} has {len(rows)} events, at positions {places}")
+            if self.bundle.manifest.kind != WHOLE:
+                after = f"nothing came after version {rows[-1].version} of {stream}"
+                self.report.add("coupons", f"not shown: that {after}; only a whole bundle shows that")
 
 
 def _entry(row: Row) -> bytes:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coupon_ledger_audit.check import Report, Trust, audit
+from coupon_ledger_audit.check import audit
 from coupon_ledger_audit.note import NoteError, VerifierKey
+from coupon_ledger_audit.report import OPEN, Report, Trust
+from coupon_ledger_audit.told import printable
 
 RIGHT, WRONG, USAGE = 0, 1, 2
 
@@ -29,15 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with Path(given.bundle).open("rb"):
             pass
     except (OSError, NoteError, UnicodeDecodeError) as error:
-        parser.error(str(error))
-    report = audit(given.bundle, Trust(keys, given.origin or keys[0].name, last, witnesses), given.coupon)
-    lines = [json.dumps(_as_json(report))] if given.json else _as_text(report)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+        parser.error(printable(str(error)))
+    trust = Trust(keys, given.origin or keys[0].name, last, witnesses, given.whole)
+    report = audit(given.bundle, trust, given.coupon)
+    lines = [json.dumps(_as_json(report))] if given.json else map(printable, _as_text(report))
+    text = "".join(f"{line}\n" for line in lines)
+    encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     if report.finding is None and given.save_checkpoint is not None:
         try:
             _save(given.save_checkpoint, report.note)
         except OSError as error:
-            parser.error(f"the checkpoint is not kept: {error}")
+            parser.error(printable(f"the checkpoint is not kept: {error}"))
     sys.exit(RIGHT if report.finding is None else WRONG)
 
 
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the checkpoint that you verified last time: the log may only have grown since",
     )
+    parser.add_argument("--whole", action="store_true", help="accept nothing less than a bundle of the whole log")
     parser.add_argument("--coupon", action="append", default=[], metavar="ID", help="tell this coupon's events")
     parser.add_argument("--origin", metavar="NAME", help="the log's name, where it is not the key's")
     parser.add_argument(
@@ -93,7 +99,7 @@ def _save(path: Path, note: bytes) -> None:
 
 
 def _as_text(report: Report) -> list[str]:
-    lines = [f"{'--' if text.startswith('not checked') else 'ok'}  {step}: {text}" for step, text in report.passed]
+    lines = [f"{'--' if text.startswith(OPEN) else 'ok'}  {step}: {text}" for step, text in report.passed]
     for stream, rows in report.coupons.items():
         lines += [f"    {stream} {row.version} {row.topic} at position {row.position}" for row in rows]
     finding = report.finding
@@ -110,7 +116,8 @@ def _as_json(report: Report) -> dict[str, Any]:
         "origin": None if checkpoint is None else checkpoint.origin,
         "size": None if checkpoint is None else checkpoint.size,
         "root": None if checkpoint is None else checkpoint.root.hex(),
-        "passed": [{"step": step, "text": text} for step, text in report.passed],
+        "passed": [{"step": step, "text": text} for step, text in report.passed if not text.startswith(OPEN)],
+        "open": [{"step": step, "text": text} for step, text in report.passed if text.startswith(OPEN)],
         "finding": finding and {"step": finding.step, "text": finding.text, "position": finding.position},
         "coupons": {
             stream.removeprefix("coupon-"): [

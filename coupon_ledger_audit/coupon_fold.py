@@ -222,7 +222,8 @@ def _credited(coupon: Coupon, event: Event) -> None:
 
 def _expired(coupon: Coupon, event: Event) -> None:
     coupon._move("expiry", UNUSED, EXPIRED)
-    expect(moment(event["valid_until"]) == coupon.valid_until, I7, "a coupon expires at another time than its end")
+    ended = moment(event["valid_until"]) == moment(event["occurred_at"]) == coupon.valid_until
+    expect(ended, I7, "a coupon expires at another time than its end")
 
 
 def _voided(coupon: Coupon, _: Event) -> None:

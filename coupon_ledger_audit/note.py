@@ -25,7 +25,8 @@ WITNESS = 0x04
 MOST_BYTES = 256 * 1024
 MOST_SIGNATURES = 64
 _SIGNATURE_LINE = re.compile("— ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+"""How the number of leaves is written."""
 _KEY_SIZE = 32
 
 
@@ -57,7 +58,7 @@ class Checkpoint:
         origin, size, root_text, _ = lines
         if not origin:
             raise NoteError("the checkpoint names no log")
-        if not _SIZE.fullmatch(size):
+        if not SIZE.fullmatch(size):
             raise NoteError("the size in the checkpoint is not a number")
         root = decoded(root_text)
         if len(root) != HASH_SIZE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -12,22 +11,17 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from coupon_ledger_audit.bundle import COUPON, FORMAT, WHOLE, Balances, Manifest, Row, canonical
+from coupon_ledger_audit.note import MOST_BYTES, SIZE
 from coupon_ledger_audit.proof import Proof, hashes_of
 
 _CHUNK = 1 << 20
 _MOST_LINE = 16 << 20
-_MOST_SMALL = 64 << 20
-_TROUBLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    UnicodeDecodeError,
-    ValueError,
-)
+_MOST_MANIFEST = 64 << 20
+_MOST_PROOF = MOST_BYTES + (1 << 14)
+_MOST_CONSISTENCY = 1 << 20
+MOST_EARLIER = 100
+"""Earlier checkpoints of one bundle."""
+_PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ROW_NAMES = ["position", "stream", "version", "topic", "recorded_at", "state"]
 _ROW_TYPES = [int, str, int, str, int, str]
 
@@ -50,9 +44,11 @@ class Bundle:
         with _damage("the file is not a bundle"):
             self._archive = zipfile.ZipFile(path)
         try:
+            if any(member.compress_type not in _PACKED for member in self._archive.infolist()):
+                raise BundleError("a member of the bundle is packed in a way that no bundle is")
             self.manifest = _manifest(self._small_unlisted("manifest.json"))
             self._check_members()
-            self.note = self.small("checkpoint")
+            self.note = self._small("checkpoint", MOST_BYTES)
             self.earlier = self._earlier()
             self.consistency = self._consistency()
         except BaseException:
@@ -92,34 +88,32 @@ class Bundle:
         name = f"proofs/{position}"
         if name not in self.manifest.members:
             raise BundleError(f"the event at position {position} has no proof", position)
-        return Proof.parse(self._text(name))
-
-    def small(self, name: str) -> bytes:
-        """A member that is read whole."""
-        return b"".join(self._chunks(name, _MOST_SMALL))
-
-    def _text(self, name: str) -> str:
         with _damage(f"{name} is damaged"):
-            return self.small(name).decode()
+            text = self._small(name, _MOST_PROOF).decode()
+        return Proof.parse(text)
+
+    def _small(self, name: str, most: int) -> bytes:
+        """A member that is read whole, of so many bytes at most."""
+        return b"".join(self._chunks(name, most))
 
     def _earlier(self) -> dict[int, bytes]:
-        found = {}
-        for name in self.manifest.members:
-            if name.startswith("checkpoints/"):
-                size = name.removeprefix("checkpoints/")
-                if not size.isascii() or not size.isdigit() or str(int(size)) != size:
-                    raise BundleError(f"{name} is named for no size")
-                found[int(size)] = self.small(name)
-        return dict(sorted(found.items()))
+        sizes = [name.removeprefix("checkpoints/") for name in self.manifest.members if name.startswith("checkpoints/")]
+        if len(sizes) > MOST_EARLIER:
+            raise BundleError(f"the bundle has {len(sizes)} earlier checkpoints, more than {MOST_EARLIER}")
+        if not all(map(SIZE.fullmatch, sizes)):
+            raise BundleError("an earlier checkpoint is named for no size")
+        return {int(size): self._small(f"checkpoints/{size}", MOST_BYTES) for size in sorted(sizes, key=int)}
 
     def _consistency(self) -> dict[int, list[bytes]]:
         if "consistency.json" not in self.manifest.members:
             return {}
         with _damage("consistency.json is damaged"):
-            data = self.small("consistency.json")
+            data = self._small("consistency.json", _MOST_CONSISTENCY)
             found = json.loads(data)
             if canonical(found) != data:
                 raise BundleError("consistency.json is not written as it should be")
+            if not all(map(SIZE.fullmatch, found)):
+                raise BundleError("consistency.json has a proof from no size")
             return {int(size): hashes_of(lines) for size, lines in found.items()}
 
     def _check_members(self) -> None:
@@ -142,8 +136,8 @@ class Bundle:
 
     def _small_unlisted(self, name: str) -> bytes:
         with _damage(f"{name} is damaged or missing"), self._archive.open(name) as member:
-            data = member.read(_MOST_SMALL + 1)
-        if len(data) > _MOST_SMALL:
+            data = member.read(_MOST_MANIFEST + 1)
+        if len(data) > _MOST_MANIFEST:
             raise BundleError(f"{name} is too long")
         return data
 
@@ -197,8 +191,13 @@ def _manifest(data: bytes) -> Manifest:
             raise BundleError("the manifest is not written as it should be")
         if manifest.kind not in {WHOLE, COUPON} or (manifest.kind == WHOLE) != (manifest.streams is None):
             raise BundleError("the bundle is of an unknown kind")
-        if any(each.keys() != {"bytes", "sha256"} for each in manifest.members.values()):
-            raise BundleError("the manifest lists a member without its length and digest")
+        if type(manifest.origin) is not str or type(manifest.size) is not int:
+            raise BundleError("the manifest names no log or no size")
+        if manifest.streams is not None and any(type(each) is not str for each in [*manifest.streams]):
+            raise BundleError("the manifest names streams that are none")
+        for each in manifest.members.values():
+            if {name: type(value) for name, value in each.items()} != {"bytes": int, "sha256": str}:
+                raise BundleError("the manifest lists a member without its length and digest")
         _check_balances(manifest)
         return manifest
 
@@ -207,7 +206,7 @@ def _check_balances(manifest: Manifest) -> None:
     balances = manifest.balances
     if balances is None:
         return
-    if manifest.kind != WHOLE or type(balances.position) is not int or not 0 <= balances.position <= manifest.size:
+    if manifest.kind != WHOLE or type(balances.position) is not int or not 1 <= balances.position <= manifest.size:
         raise BundleError("the balances of the manifest are of no position of the bundle")
     for batch in balances.batches.values():
         if not isinstance(batch, Mapping) or any(type(count) is not int for count in batch.values()):
@@ -223,5 +222,5 @@ def _damage(text: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise
-    except (*_TROUBLE, TypeError, AttributeError, RecursionError) as error:
+    except Exception as error:
         raise BundleError(f"{text}: {error}") from error

@@ -68,12 +68,13 @@ def _work(folder: str) -> None:
 
     import coupon_ledger_audit.check as check_
     from coupon_ledger_audit.note import VerifierKey
+    from coupon_ledger_audit.report import Trust
 
     assert check_.__file__.startswith(folder)
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
         bundle = io.BytesIO(sys.stdin.buffer.read(asked["length"]))
-        trust = check_.Trust([VerifierKey.parse(asked["key"])], asked["origin"], asked["last"])
+        trust = Trust([VerifierKey.parse(asked["key"])], asked["origin"], asked["last"])
         finding = check_.audit(bundle, trust, asked["coupons"]).finding
         said = finding and {"step": finding.step, "text": finding.text, "position": finding.position}
         sys.stdout.write(json.dumps(said) + "\n")

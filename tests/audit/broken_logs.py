@@ -8,6 +8,8 @@ from typing import Any
 
 from tests.audit.logs import T0, VALUE, Log, text
 
+FIRST_TIME = "0001-01-01T00:00:00+14:00"
+
 
 def over_the_quantity(log: Log) -> None:
     log.issue()
@@ -126,6 +128,91 @@ def voided_after_use(log: Log) -> None:
 
 def expired_too_early(log: Log) -> None:
     log.issue().expire(valid_until=text(T0 + timedelta(days=8)))
+
+
+def expired_before_its_end(log: Log) -> None:
+    log.issue().expire(occurred_at=text(T0))
+
+
+def expired_before_the_clock_said_so(log: Log) -> None:
+    log.issue().expire()
+    log.rows[-1] = log.rows[-1]._replace(recorded_at_us=log.rows[-2].recorded_at_us)
+    in_time = int((T0 + timedelta(days=9) - timedelta(seconds=61)).timestamp()) * 1_000_000
+    log.rows = [row._replace(recorded_at_us=in_time) for row in log.rows]
+
+
+def a_clock_that_fell(log: Log) -> None:
+    log.issue()
+    log.rows[-1] = log.rows[-1]._replace(recorded_at_us=log.rows[-2].recorded_at_us - 1_000_001)
+
+
+def a_batch_that_never_started(log: Log) -> None:
+    log.rows.pop()
+    log.versions["batch-b"] -= 1
+    log.issue()
+
+
+def a_batch_that_stopped(log: Log) -> None:
+    log.issue()
+    log.add("batch-b", "batch.stopped", reason="enough")
+    log.issue()
+
+
+def a_batch_that_is_paused(log: Log) -> None:
+    log.add("batch-b", "batch.paused", reason="stock count")
+    log.issue()
+
+
+def a_batch_resumed_after_it_stopped(log: Log) -> None:
+    log.add("batch-b", "batch.stopped", reason="enough")
+    log.add("batch-b", "batch.resumed")
+
+
+def a_batch_started_without_approval(log: Log) -> None:
+    log.rows[1] = log.rows[1]._replace(state=log.rows[1].state.replace('"name":"B"', '"needs_approval":true'))
+    log.rows.pop()
+    log.versions["batch-b"] -= 1
+    log.add("batch-b", "batch.started")
+
+
+def before_the_claims(log: Log) -> None:
+    log.issue()
+
+
+def a_step_of_a_batch_that_nobody_knows(log: Log) -> None:
+    log.add("batch-b", "batch.nonsense")
+
+
+def an_event_of_a_kind_that_nobody_knows(log: Log) -> None:
+    log.add("coins-c", "coins.minted")
+
+
+def a_template_made_twice(log: Log) -> None:
+    terms = {"benefit": {"kind": "order_stated"}, "currency": "EUR"}
+    log.add("template-t", "template.created", name="Voucher", description="", terms=terms, class_version=3)
+
+
+def one_redemption_of_two_coupons(log: Log) -> None:
+    for user_id in ("ann", "bob"):
+        life = log.issue(user_id)
+        life.lock()
+        life.use(redemption_id="the same")
+
+
+def a_time_without_a_zone(log: Log) -> None:
+    log.issue().lock(occurred_at="2026-03-02T00:00:00")
+
+
+def a_time_that_no_calendar_holds(log: Log) -> None:
+    log.issue()
+    state = log.rows[-1].state.replace(log.rows[-1].state.split('"occurred_at":"')[1].split('"')[0], FIRST_TIME)
+    log.rows[-1] = log.rows[-1]._replace(state=state)
+
+
+def an_amount_of_a_thousand_digits(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.use(discount_minor=int("9" * 1_000))
 
 
 def unlocked_after_use(log: Log) -> None:
@@ -302,6 +389,23 @@ BROKEN: list[tuple[Callable[[Log], None], str, dict[str, Any]]] = [
     (locked_after_voiding, "I7", {}),
     (voided_after_use, "I7", {}),
     (expired_too_early, "I7", {}),
+    (expired_before_its_end, "I7", {}),
+    (expired_before_the_clock_said_so, "I9", {}),
+    (a_clock_that_fell, "I9", {}),
+    (a_batch_that_never_started, "I2", {}),
+    (a_batch_that_stopped, "I2", {}),
+    (a_batch_that_is_paused, "I2", {}),
+    (a_batch_resumed_after_it_stopped, "I2", {}),
+    (a_batch_started_without_approval, "I2", {}),
+    (before_the_claims, "I2", {"claim_from": text(T0 + timedelta(days=1))}),
+    (before_the_claims, "I2", {"claim_until": text(T0)}),
+    (a_step_of_a_batch_that_nobody_knows, "form", {}),
+    (an_event_of_a_kind_that_nobody_knows, "form", {}),
+    (a_template_made_twice, "form", {}),
+    (one_redemption_of_two_coupons, "I5", {}),
+    (a_time_without_a_zone, "form", {}),
+    (a_time_that_no_calendar_holds, "form", {"per_day_limit": 9, "time_zone": "Asia/Shanghai"}),
+    (an_amount_of_a_thousand_digits, "I17", {}),
     (unlocked_after_use, "I7", {}),
     (returned_twice, "I17", {}),
     (returned_without_use, "I7", {}),

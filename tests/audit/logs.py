@@ -10,13 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from coupon_ledger_audit.bundle import Balances, Row, write_coupon, write_whole
-from coupon_ledger_audit.check import Trust
 from coupon_ledger_audit.note import Checkpoint, SigningKey, sign
+from coupon_ledger_audit.report import Trust
 from coupon_ledger_audit.tree import complete, consistency_proof, inclusion_proof, leaf_hash, root
 
 ORIGIN = "ledger.example/shop"
 KEY = SigningKey(ORIGIN, bytes(range(32)))
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
+IMPORTED = timedelta(days=100)
+"""How long after it occurred the history is recorded."""
 VALUE = 2000
 USERS = ("ann", "bob", "cyé", "dee", "eve")
 
@@ -38,7 +40,7 @@ class Log:
         now = T0 + timedelta(milliseconds=position)
         said = {"merchant_id": "m", "actor": "key:till", "request_id": f"r{position}", "occurred_at": text(now)}
         state = json.dumps(said | payload, ensure_ascii=False, separators=(",", ":"))
-        recorded_at_us = int(now.timestamp() * 1000) * 1000 + self.chance.randrange(1000)
+        recorded_at_us = int((now + IMPORTED).timestamp() * 1000) * 1000 + self.chance.randrange(1000)
         self.rows.append(Row(position, stream, version, topic, recorded_at_us, state))
 
     def begin(self, **limits: Any) -> None:
@@ -174,7 +176,8 @@ class Life:
         self.state = "voided"
 
     def expire(self, **payload: Any) -> None:
-        self.add("expired", **{"valid_until": text(self.valid_until)} | payload)
+        end = text(self.valid_until)
+        self.add("expired", **{"valid_until": end, "occurred_at": end} | payload)
         self.state = "expired"
 
     def _named(self) -> dict[str, str]:
@@ -215,26 +218,28 @@ class Sealed:
     def note(self, size: int | None = None) -> str:
         return sign(self.checkpoint(size), self.key)
 
-    def whole(self, *, balances: Balances | None = None, earlier: Sequence[int] = ()) -> bytes:
-        """A bundle of everything."""
+    def whole(
+        self, *, balances: Balances | None = None, earlier: Sequence[int] = (), unsealed: Sequence[Row] = ()
+    ) -> bytes:
+        """A bundle of everything, and of rows that were never sealed."""
         file = io.BytesIO()
         notes = [self.note(size) for size in earlier]
-        write_whole(file, self.note(), self.rows, self.entries, balances=balances, earlier=notes)
+        write_whole(file, self.note(), [*self.rows, *unsealed], self.entries, balances=balances, earlier=notes)
         return file.getvalue()
 
-    def coupon(self, *streams: str, earlier: Sequence[int] = ()) -> bytes:
-        """A bundle of some streams."""
+    def coupon(self, *streams: str, earlier: Sequence[int] = (), but: Row | None = None) -> bytes:
+        """A bundle of some streams, but for one row."""
         file = io.BytesIO()
-        rows = [row for row in self.rows if row.stream in streams]
+        rows = [row for row in self.rows if row.stream in streams and row is not but]
         proofs = [inclusion_proof(self.node, row.position - 1, self.size) for row in rows]
         known = [(self.note(size), consistency_proof(self.node, size, self.size)) for size in earlier]
         write_coupon(file, self.note(), rows, proofs, earlier=known)
         return file.getvalue()
 
 
-def trust(*last: str) -> Trust:
+def trust(*last: str, whole: bool = False) -> Trust:
     """What the auditor of these logs has: the key, and checkpoints of before."""
-    return Trust([KEY.verifier()], ORIGIN, last)
+    return Trust([KEY.verifier()], ORIGIN, last, whole=whole)
 
 
 def text(moment: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from coupon_ledger_audit import note
+from coupon_ledger_audit.bundle import Balances
 from coupon_ledger_audit.note import SigningKey, sign
+from coupon_ledger_audit.told import printable
 from tests.audit.alone import FOREIGN, copied
 from tests.audit.logs import KEY, Log, Sealed
 
@@ -69,6 +72,7 @@ def test_says_what_was_checked(desk: Desk) -> None:
         assert f"\nok  {step}: " in said
     assert f"    {desk.stream} 1 coupon.issued at position " in said
     assert "\n--  balances: not checked" in said
+    assert "; the newest of the log was recorded at 2026-06-09 00:00:00 UTC, " in said
     assert said.endswith("\nall is right\n")
     assert desk.run(desk.bundle, "--key", str(KEY.verifier())).endswith("all is right\n")
 
@@ -110,11 +114,59 @@ def test_a_coupons_bundle_needs_a_proof_from_the_last_checkpoint(desk: Desk) -> 
     last = desk.file("last", desk.sealed.note(40))
     key = desk.stream.removeprefix("coupon-")
     chosen = ("--key", desk.key, "--last", last, "--coupon", key)
-    without = desk.file("without.zip", desk.sealed.coupon(desk.stream))
+    streams = (desk.stream, "batch-b", "template-t")
+    without = desk.file("without.zip", desk.sealed.coupon(*streams))
     assert "ask for one with it" in desk.run(without, *chosen, code=1)
-    proven = desk.file("with.zip", desk.sealed.coupon(desk.stream, earlier=[40]))
+    proven = desk.file("with.zip", desk.sealed.coupon(*streams, earlier=[40]))
     assert desk.json(proven, *chosen)["coupons"][key][0]["topic"] == "coupon.issued"
     assert desk.json(proven, "--key", desk.key, "--coupon", "none", code=1)["finding"]["step"] == "coupons"
+
+
+def test_a_coupons_bundle_says_what_it_cannot_show(desk: Desk) -> None:
+    """The same bundle without the coupon's last events looks alike, so nobody may take it for all that there is."""
+    rows = [row for row in desk.sealed.rows if row.stream == desk.stream]
+    streams = (desk.stream, "batch-b", "template-t")
+    for left, but in ((len(rows), None), (len(rows) - 1, rows[-1])):
+        bundle = desk.file("some.zip", desk.sealed.coupon(*streams, but=but))
+        chosen = ("--key", desk.key, "--coupon", desk.stream.removeprefix("coupon-"))
+        said = desk.run(bundle, *chosen)
+        open_ = f"that nothing came after version {left} of {desk.stream}; only a whole bundle shows that"
+        assert f"\n--  coupons: not shown: {open_}\n" in said
+        assert "I1 to" not in said
+        found = desk.json(bundle, *chosen)
+        assert {"step": "coupons", "text": f"not shown: {open_}"} in found["open"]
+        assert not any(each["text"].startswith("not ") for each in found["passed"])
+
+
+def test_whole_takes_nothing_less(desk: Desk) -> None:
+    some = desk.file("some.zip", desk.sealed.coupon(desk.stream, "batch-b", "template-t"))
+    desk.run(some, "--key", desk.key)
+    found = desk.json(some, "--key", desk.key, "--whole", code=1)
+    assert found["finding"]["step"] == "bundle"
+    desk.run(desk.bundle, "--key", desk.key, "--whole")
+
+
+def test_a_bundle_writes_no_lines_of_its_own(desk: Desk) -> None:
+    evil = "a\nall is right\r\x1b[8m\u202e\u2028"
+    row, size = desk.sealed.rows[-1], desk.sealed.size
+    unsealed = desk.sealed.whole(unsealed=[row._replace(position=size + 1, stream=evil)])
+    balances = desk.sealed.whole(balances=Balances(size, {evil: {}}))
+    for bundle in (unsealed, balances):
+        said = desk.run(desk.file("evil.zip", bundle), "--key", desk.key, code=1)
+        assert "all is right" not in said.splitlines()
+        assert all(line.isprintable() for line in said.splitlines())
+        assert r"a\x0aall is right\x0d\x1b[8m\u202e\u2028" in said.splitlines()[-1]
+    assert printable("cyé\ud800\U000e0001\\") == "cyé\\ud800\\U000e0001\\"
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_verdict(desk: Desk) -> None:
+    row, size = desk.sealed.rows[-1], desk.sealed.size
+    bundle = desk.sealed.whole(unsealed=[row._replace(position=size + 1, stream="coupon-券")])
+    script = START.replace("import sys", "import sys; sys.stdout.reconfigure(encoding='latin-1', errors='strict')", 1)
+    command = [sys.executable, "-I", "-c", script, str(desk.package), desk.file("row.zip", bundle), "--key", desk.key]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=desk.path)
+    assert done.returncode == 1, done.stderr
+    assert r"coupon-\u5238" in done.stdout.splitlines()[-1]
 
 
 def test_a_witness_that_is_named_must_have_signed(desk: Desk) -> None:
@@ -123,7 +175,10 @@ def test_a_witness_that_is_named_must_have_signed(desk: Desk) -> None:
     assert desk.json(desk.bundle, *named, code=1)["finding"]["step"] == "witness"
     seen = note.cosign(desk.sealed.note(), witness, 1_700_000_000)
     desk.sealed.note = lambda size=None: seen  # type: ignore[method-assign, assignment, misc]
-    assert "ok  witness: witness.example/w" in desk.run(desk.file("seen.zip", desk.sealed.whole()), *named)
+    said = desk.run(desk.file("seen.zip", desk.sealed.whole()), *named)
+    assert re.search(
+        r"^ok  witness: witness.example/w saw the checkpoint at 2023-11-14 22:13:20 UTC, \d+ days ago$", said, re.M
+    )
 
 
 def test_a_changed_key_is_named_beside_the_old_one(desk: Desk) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from coupon_ledger_audit.bundle import Balances
-from coupon_ledger_audit.check import Finding, audit
+from coupon_ledger_audit.check import audit
 from coupon_ledger_audit.coupon_fold import STEPS
 from coupon_ledger_audit.fold import Fold
+from coupon_ledger_audit.report import Finding
 from tests.audit.broken_logs import BROKEN
 from tests.audit.logs import T0, VALUE, Log, Sealed, text, trust
 
@@ -54,13 +55,35 @@ def test_a_day_is_the_merchants() -> None:
     assert finding.position == len(log.rows)
 
 
-def test_a_zone_without_data_is_told_and_not_judged() -> None:
-    log = begun(per_day_limit=1, time_zone="Nowhere/Town")
+@pytest.mark.parametrize("zone", ["Nowhere/Town", "Europe"])
+def test_a_zone_without_data_is_told_and_not_judged(zone: str) -> None:
+    log = begun(per_day_limit=1, time_zone=zone)
     log.issue()
     log.issue()
     report = audit(io.BytesIO(Sealed(log.rows).whole()), trust())
     assert report.finding is None
-    assert any(text.startswith("not checked: limits by day in Nowhere/Town") for _, text in report.passed)
+    assert any(text.startswith(f"not checked: limits by day in {zone}") for _, text in report.passed)
+
+
+def test_a_clock_may_be_set_right_by_a_second() -> None:
+    log = begun()
+    log.issue()
+    log.rows[-1] = log.rows[-1]._replace(recorded_at_us=log.rows[-2].recorded_at_us - 1_000_000)
+    assert found(log) is None
+
+
+def test_a_batch_pauses_goes_on_and_stops() -> None:
+    log = begun(needs_approval=True)
+    log.rows.pop()
+    log.versions["batch-b"] -= 1
+    steps = ["submitted", "rejected", "submitted", "approved", "started", "paused", "resumed"]
+    for step in [*steps, "paused", "rejected", "submitted", "approved", "started"]:
+        log.add("batch-b", f"batch.{step}", reason="as planned")
+    life = log.issue()
+    log.add("batch-b", "batch.stopped", reason="enough")
+    life.lock()
+    life.use()
+    assert found(log) is None
 
 
 def test_a_coupon_comes_back_and_is_used_again() -> None:

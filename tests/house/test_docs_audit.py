@@ -101,5 +101,8 @@ def test_an_auditor_gets_from_a_coupon_to_a_proof(
     assert len(verdicts) == 4
     assert all(text.endswith("all is right\n") for text in verdicts)
     assert f"coupon-{coupon_id} 2 coupon.locked at position" in verdicts[0]
+    assert f"--  coupons: not shown: that nothing came after version 2 of coupon-{coupon_id}" in verdicts[0]
     assert "ok  last: the log begins with" in verdicts[1]
+    assert "--whole" in BLOCKS[said.index(verdicts[2])]
     assert "ok  balances: 1 published balances" in verdicts[2]
+    assert "not shown" not in verdicts[2]
