@@ -25,7 +25,12 @@ def csv_text(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterat
 
 
 def harmless(cell: object) -> object:
-    """The cell; text with what does not print escaped, and an apostrophe before what begins as a formula."""
+    """The cell; text with what does not print escaped, and an apostrophe before what begins as a formula.
+
+    Booleans are ``true`` and ``false``, as in JSON.
+    """
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
     if not isinstance(cell, str):
         return cell
     if not cell.isprintable():

@@ -33,6 +33,8 @@ class _Summary:
     what: str
     position: int
     """The last of the log that the export holds."""
+    skips: int
+    """Events that the read model was made to pass over."""
     new_files: int
     new_rows: int
     new_bytes: int
@@ -92,6 +94,10 @@ def export(
         done = export_to(resolved.database(), output, options, show)
     for name in done.faulted:
         click.echo(f"{name} stopped at an event, and is exported as it stood there", err=True)
+    for one in (_summary(done, name) for name in what):
+        if one.skips:
+            events = "1 event" if one.skips == 1 else f"{one.skips} events"
+            click.echo(f"{one.what} was made to pass over {events}, see coupon-ledger projections skips", err=True)
     if as_json:
         click.echo(orjson.dumps(_record(output, done), option=orjson.OPT_INDENT_2))
         return
@@ -132,6 +138,7 @@ def _summary(done: Exported, what: str) -> _Summary:
     return _Summary(
         what=what,
         position=log_position if model is None else model.position,
+        skips=0 if model is None else model.skips,
         new_files=len(files),
         new_rows=sum(file.rows for file in files),
         new_bytes=sum(file.bytes for file in files),

@@ -3,8 +3,8 @@
     python batch_balances.py FOLDER [--master local[2]]
 
 FOLDER is a Parquet export that holds ``log``, whole from position 1, and ``batch_balance``. Exit code 0 when every
-batch agrees, 1 when one differs, 2 when the folder does not hold what is needed. Needs PySpark alone: no database, and
-none of the ledger's own code, so it is a second opinion.
+batch agrees, 1 when one differs, 2 when there is no answer: the folder does not hold what is needed, or Spark is
+missing or failed. Needs PySpark alone: no database, and none of the ledger's own code, so it is a second opinion.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import json
 import sys
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as f
-from pyspark.sql.window import Window
+try:
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import functions as f
+    from pyspark.sql.window import Window
+except ImportError as missing:
+    sys.stderr.write(f"batch_balances: {missing}\n")
+    sys.exit(2)
 
 COUNTED = (
     "quantity", "issued", "unused", "locked", "used", "expired", "voided", "returned", "discount_minor",
@@ -34,20 +38,26 @@ def main() -> int:
     try:
         manifest = json.loads((options.folder / "manifest.json").read_text("utf-8"))
         position = position_of(manifest)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"batch_balances: {options.folder}: {error}\n")
+        return 1 if differs(options.master, options.folder, manifest, position) else 0
+    except Exception as error:  # Spark's, Java's or the folder's: Python would end with 1, which says that one differs
+        told = str(error).strip().partition("\n")[0]
+        sys.stderr.write(f"batch_balances: {options.folder}: {told or type(error).__name__}\n")
         return 2
-    spark = SparkSession.builder.master(options.master).appName("batch balances").getOrCreate()
+
+
+def differs(master: str, folder: Path, manifest: dict, position: int) -> bool:
+    """Whether a batch differs; says how many do, and shows the first of them."""
+    spark = SparkSession.builder.master(master).appName("batch balances").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        log = read(spark, options.folder, manifest, "log").where(f.col("position") <= position)
-        exported = read(spark, options.folder, manifest, "batch_balance").select("batch_id", *COUNTED)
+        log = read(spark, folder, manifest, "log").where(f.col("position") <= position)
+        exported = read(spark, folder, manifest, "batch_balance").select("batch_id", *COUNTED)
         differences = compared(balances(log), exported)
         differing = differences.limit(SHOWN).collect()
         sys.stdout.write(f"{exported.count()} batches at position {position}: {differences.count()} differ\n")
         for row in differing:
             sys.stdout.write(f"{json.dumps(row.asDict(recursive=True))}\n")
-        return 1 if differing else 0
+        return bool(differing)
     finally:
         spark.stop()
 

@@ -197,8 +197,6 @@ def sync_folder(folder: Path) -> None:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, bool):
-        return "true" if value else "false"
     return value.isoformat() if isinstance(value, date) else harmless(value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class ModelSnapshot:
 
     version: int
     position: int
+    skips: int
+    """Events up to there that an operator let this version pass over: what they did, its rows lack."""
     columns: dict[str, str]
 
 
@@ -104,8 +106,10 @@ class Manifest:
         )
 
     def write(self, folder: Path) -> None:
-        """Put it in the folder, as a whole."""
-        content = {"format_version": FORMAT_VERSION} | asdict(self)
+        """Put it in the folder, as a whole, and in an order of its own: the same files make the same bytes."""
+        files = sorted(self.files, key=lambda file: (file.what, file.first_position, file.path))
+        ordered = replace(self, models=dict(sorted(self.models.items())), files=files)
+        content = {"format_version": FORMAT_VERSION} | asdict(ordered)
         write_whole(folder / NAME, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
     def paths(self) -> set[str]:

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from ledger.errors import InvalidInput, LedgerError
+from projections import faults
 from projections.export.columns import Column, Row, column_of, selected
 
 PAGE_ROWS = 10_000
@@ -34,6 +35,8 @@ class Model:
     version: int
     position: int
     """Of the last event that it holds."""
+    skips: int
+    """Events before that one that it was made to pass over."""
     faulted: bool
     columns: tuple[Column, ...]
     query: sql.Composed
@@ -92,7 +95,8 @@ def read_model(connection: Connection, name: str, merchant_id: str | None) -> Mo
         if key
         else sql.SQL(""),
     )
-    return Model(name, version, position, state == "FAULTED", columns, query)
+    skips = sum(at <= position for at in faults.skipped(connection, name, version))
+    return Model(name, version, position, skips, state == "FAULTED", columns, query)
 
 
 _CHECKPOINT = """

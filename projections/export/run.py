@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from ledger.database import Database
-from ledger.errors import InvalidInput
+from ledger.errors import InvalidField, InvalidInput
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.export import folder as place
@@ -54,7 +54,7 @@ class Options:
     continue_: bool = False
     """Whether to add to what is there."""
     until: int | None = None
-    """The last position of the log to be exported; read models stand where they stand."""
+    """The last position of the log to be exported (its head unless said); read models stand where they stand."""
 
 
 @dataclass(slots=True)
@@ -73,8 +73,9 @@ def export(
 ) -> Exported:
     """Write files into the folder, and the manifest when all are there.
 
-    Raises ``FolderTaken``, ``FolderDiffers``, ``FolderBusy``, ``PyarrowMissing``, ``ModelMissing``, ``NotByMerchant``,
-    ``LogMoved``, ``MissingEvent``, ``ForeignEvent``, ``OSError``; the export that was there is then as it was.
+    Raises ``InvalidField`` for positions that the log does not have yet, before any file is written; ``FolderTaken``,
+    ``FolderDiffers``, ``FolderBusy``, ``PyarrowMissing``, ``ModelMissing``, ``NotByMerchant``, ``LogMoved``,
+    ``MissingEvent``, ``ForeignEvent``, ``OSError``; the export that was there is then as it was.
     """
     check_format(options.format)
     with place.locked(folder):
@@ -85,11 +86,11 @@ def export(
             with connection.transaction():
                 names = [name for name in options.what if name != LOG]
                 model_rows.begin_snapshot(connection, names)
-                head = checkpoints.head(connection)
+                until = _until(options, checkpoints.head(connection))
                 for name in names:
                     run.write_model(connection, name)
             if LOG in options.what:
-                run.write_log(connection, head if options.until is None else min(head, options.until))
+                run.write_log(connection, until)
         manifest.write(folder)
         place.remove_strays(folder, manifest)  # the read models' files of before
         return run.done
@@ -113,6 +114,17 @@ def _manifest(database: Database, folder: Path, options: Options) -> Manifest:
     return found
 
 
+def _until(options: Options, head: int) -> int:
+    """Where the log is to end. Raises ``InvalidField`` where it does not go from ``after`` to there."""
+    until = head if options.until is None else options.until
+    if not 0 <= options.after <= head:
+        raise InvalidField(f"--after {options.after}: the log goes from 0 to {head}", field="after")
+    if not options.after <= until <= head:
+        text = f"--until-position {until}: it must be from {options.after} to {head}, where the log ends"
+        raise InvalidField(text, field="until_position")
+    return until
+
+
 class _Run:
     """Adds files to the folder and to the manifest."""
 
@@ -124,7 +136,7 @@ class _Run:
         model = model_rows.read_model(connection, name, self.options.merchant_id)
         if model.faulted:
             self.done.faulted.append(name)
-        version, position, format = model.version, model.position, self.options.format
+        version, position, skips, format = model.version, model.position, model.skips, self.options.format
         with self._open(self.folder / name, model.columns) as file:
             for rows in model.pages(connection, self.options.merchant_id):
                 file.write(rows)
@@ -133,7 +145,9 @@ class _Run:
         before = self._take_out(name)
         self._add(name, written, (1, position), version, before)
         columns = kinds(model.columns)
-        self.done.manifest.models[name] = ModelSnapshot(version=version, position=position, columns=columns)
+        self.done.manifest.models[name] = ModelSnapshot(
+            version=version, position=position, skips=skips, columns=columns
+        )
 
     def write_log(self, connection: Connection, until: int) -> None:
         """The log after what is there, a part at a time: a day's positions, or a million of them."""

@@ -92,6 +92,35 @@ def test_bad_usage_is_one_line(run, small, tmp_path):
         assert words in result.stderr
 
 
+def test_positions_beyond_the_log_are_one_line(run, small, tmp_path):
+    head = small.ledger.store.head()
+    for positions, words in (
+        (("--after", head + 1), f"--after {head + 1}"),
+        (("--until-position", head + 1), f"--until-position {head + 1}"),
+        (("--after", 3, "--until-position", 2), "--until-position 2"),
+    ):
+        result = run("export", "--to", "csv", "--output", tmp_path / "out", *positions)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+        assert words in result.stderr
+        assert not list((tmp_path / "out").rglob("*.csv"))
+
+
+def test_what_was_passed_over_is_told(run, small, database, tmp_path):
+    with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
+        connection.execute(
+            "insert into projection_skips (name, version, position, reason, actor)"
+            " select name, version, 2, 'a test', 'cli:ann' from projection_checkpoints where name = 'wallet'"
+        )
+    result = run("export", "--to", "csv", "--output", tmp_path, "--json")
+    assert result.returncode == 0
+    assert {one["what"]: one["skips"] for one in json.loads(result.stdout)["exported"] if one["skips"]} == {"wallet": 1}
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("wallet was made to pass over 1 event,")
+    assert json.loads((tmp_path / "manifest.json").read_text())["models"]["wallet"]["skips"] == 1
+    result = run("export", "--to", "csv", "--output", tmp_path, "--continue", "--what", "log")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_without_pyarrow_parquet_is_one_line(run, small, tmp_path):
     broken = tmp_path / "broken" / "pyarrow"
     broken.mkdir(parents=True)
@@ -126,11 +155,13 @@ def lengthen(database, shop, rows: int) -> None:
         )
 
 
+# What getrusage tells begins with the memory of the process that started this one.
 MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from coupon_ledger.cli import run_cli
 code = run_cli(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 sys.exit(code)
 """
 

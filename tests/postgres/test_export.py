@@ -21,7 +21,7 @@ from coupon_ledger_audit.entry import entry
 from coupon_ledger_audit.tree import Frontier, leaf_hash
 from ledger.application import Ledger
 from ledger.database import Database
-from ledger.errors import ForeignEvent
+from ledger.errors import ForeignEvent, InvalidField
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.chunk import MissingEvent
@@ -357,6 +357,17 @@ def test_what_was_not_asked_for_stays(filled, tmp_path):
     assert {file.what for file in done.manifest.files} == {"log", "wallet", "coupon_status"}
 
 
+def test_a_run_that_finds_nothing_new_leaves_the_manifest_as_it_was(filled, tmp_path):
+    run(filled, tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    run(filled, tmp_path, what=WHAT[::-1], continue_=True)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    content = json.loads(before)
+    assert list(content["models"]) == sorted(MODELS)
+    order = [(file["what"], file["first_position"], file["path"]) for file in content["files"]]
+    assert order == sorted(order)
+
+
 def test_rows_that_went_while_the_position_stayed_are_gone(database, ledger, tmp_path):
     fill(database, ledger)
     first = run(database, tmp_path)
@@ -431,6 +442,28 @@ def test_another_log_is_not_added(database, ledger, tmp_path):
         with psycopg.connect(database.url) as connection, connection.cursor() as cursor:
             cursor.executemany(f'insert into "{database.schema}".events values (%s, %s, %s, %s, %s, %s)'.encode(), kept)
     run(database, tmp_path, what=("log",), continue_=True)
+
+
+def test_positions_that_the_log_does_not_have_are_refused_before_anything_is_written(filled, tmp_path):
+    head = in_sql(filled, "select max(notification_id) from events")[0][0]
+    run(filled, tmp_path / "before", what=("log",), until=head - 1)
+    for folder, field, options in (
+        ("new", "after", {"after": head + 1}),
+        ("new", "after", {"after": 10**30}),
+        ("new", "until_position", {"until": head + 1}),
+        ("new", "until_position", {"after": 40, "until": 39}),
+        ("before", "until_position", {"until": head + 1, "continue_": True}),
+    ):
+        told: list[str] = []
+        asked = Options(format="parquet", **options)
+        with pytest.raises(InvalidField) as refused:
+            export(filled, tmp_path / folder, asked, lambda what, _done, _total, told=told: told.append(what))
+        assert (refused.value.facts["field"], told) == (field, [])
+    assert not list((tmp_path / "new").rglob("*.parquet"))
+    assert Manifest.read(tmp_path / "new") is None
+    done = run(filled, tmp_path / "new", after=head, until=head).manifest  # the log from here on
+    assert done.log is not None
+    assert (done.log.first_position, done.log.last_position) == (head + 1, head)
 
 
 def test_a_hole_and_a_foreign_row_are_told(database, ledger, tmp_path):

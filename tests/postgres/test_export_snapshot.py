@@ -12,6 +12,7 @@ from ledger.database import Database
 from projections import checkpoints
 from projections.catalogue import PROJECTIONS
 from projections.export.check import check
+from projections.export.manifest import Manifest
 from projections.export.run import Options, export
 from projections.rebuild import rebuild
 from projections.runner import Runner
@@ -80,3 +81,19 @@ def test_a_model_that_stopped_is_told(issued, tmp_path):
     done = export(issued, tmp_path, Options(format="ndjson"))
     assert done.faulted == ["wallet"]
     assert done.manifest.models["wallet"].position == 3
+
+
+def test_what_a_model_passed_over_is_in_the_manifest(issued, tmp_path):
+    version = WALLET.version
+    with issued.connect() as connection:
+        connection.execute("set role none")
+        for skipped in ((version, 2), (version, 2), (version, 3), (version, 999), (version + 1, 1)):
+            connection.execute(
+                "insert into projection_skips (name, version, position, reason, actor)"
+                " values ('wallet', %s, %s, 'a test', 'cli:ann')",
+                skipped,
+            )
+    options = Options(format="ndjson", what=("coupon_status", "wallet"))
+    done = export(issued, tmp_path, options)
+    assert {name: model.skips for name, model in done.manifest.models.items()} == {"coupon_status": 0, "wallet": 2}
+    assert Manifest.read(tmp_path) == done.manifest

@@ -81,3 +81,12 @@ def test_an_export_that_holds_too_little_is_one_line(lived: Database, job: Job, 
         export(lived, tmp_path / name, options)
         result = job(tmp_path / name)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1), result
+
+
+def test_what_spark_cannot_read_is_no_difference(lived: Database, job: Job, tmp_path: Path) -> None:
+    done = export(lived, tmp_path, Options(format="parquet", what=("log", "batch_balance")))
+    path = tmp_path / done.manifest.files[0].path
+    path.write_bytes(path.read_bytes()[:-1])
+    result = job(tmp_path)
+    assert result.returncode == 2, result
+    assert result.stderr.splitlines()[-1].startswith(f"batch_balances: {tmp_path}: ")
