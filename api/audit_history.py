@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from api.wire import (
 )
 from ledger import errors
 from ledger.aggregate import text_of
-from ledger.errors import BatchNotFound, CouponNotFound, InvalidField
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, InvalidPeriod
 from ledger.history import batches, coupons, differences, holders, moment, reading
 from projections.timelines import user_streams
 
@@ -138,7 +139,7 @@ def get_coupon_difference(path: CouponPath, query: DifferenceQuery) -> Response:
     history = owned_history("coupon", path.coupon_id, CouponNotFound)
     with ledger().store.connection() as connection:
         begin, end = _moments(connection, query, history[0].position)
-    found = differences.coupon_difference(history, begin, end, query.basis)
+        found = _in_order(query, lambda: differences.coupon_difference(history, begin, end, query.basis))
     return answer({"coupon_id": path.coupon_id, "begin": _as_of(begin), "end": _as_of(end), **found})
 
 
@@ -151,7 +152,7 @@ def get_batch_difference(path: BatchPath, query: DifferenceQuery) -> Response:
     history = owned_history("batch", path.batch_id, BatchNotFound)
     with ledger().store.connection() as connection:
         begin, end = _moments(connection, query, history[0].position)
-        found = differences.batch_difference(connection, history, begin, end, query.basis)
+        found = _in_order(query, lambda: differences.batch_difference(connection, history, begin, end, query.basis))
     return answer({"batch_id": path.batch_id, "begin": _as_of(begin), "end": _as_of(end), **found})
 
 
@@ -171,6 +172,16 @@ def _moments(connection: moment.Connection, query: DifferenceQuery, first: int) 
     position = first if query.begin is None and query.from_position is None else query.from_position
     begin = _named(connection, FROM, at=query.begin, position=position)
     return begin, _named(connection, UNTIL, at=query.until, position=query.until_position)
+
+
+def _in_order(query: DifferenceQuery, compare: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The comparison; where the first moment lies after the second, the refusal names the parameter that says this."""
+    try:
+        return compare()
+    except InvalidPeriod as refusal:
+        name = "until" if query.until_position is None else "until_position"
+        told = {"parameter": name, "code": refusal.code(), "detail": refusal.detail}
+        raise InvalidPeriod(refusal.detail, errors=[told]) from None
 
 
 def _named(

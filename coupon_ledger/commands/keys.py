@@ -8,7 +8,7 @@ import click
 
 from api import keys as api_keys
 from coupon_ledger.commands.output import json_option, show_rows
-from coupon_ledger.seal_keys import SealKeyExists, make_key, read_key
+from coupon_ledger.seal_keys import SealKeyExists, change_key, make_key, read_key
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.errors import NotFound
@@ -60,15 +60,19 @@ def revoke(settings: Settings, key_id: str) -> None:
 @keys.command()
 @click.option("--show", is_flag=True, help="Print the public half of the key that is there.")
 @click.option("--if-missing", is_flag=True, help="Print that of the key that is there, should there be one.")
+@click.option("--change", is_flag=True, help="Make another key in place of the one that is there, which is kept.")
 @click.pass_obj
-def seal(settings: Settings, show: bool, if_missing: bool) -> None:
+def seal(settings: Settings, show: bool, if_missing: bool, change: bool) -> None:
     """Make the key that checkpoints of the log are signed with, and print its public half.
 
     Auditors are given that half, and get it by a way that whoever holds the database has no hand in.
     """
+    if show + if_missing + change > 1:
+        raise click.UsageError("only one of --show, --if-missing and --change can be said")
     path, origin = settings.seal_key_file, settings.seal_origin
+    do = read_key if show else change_key if change else make_key
     try:
-        key = read_key(path, origin) if show else make_key(path, origin)
+        key = do(path, origin)
     except SealKeyExists:
         if not if_missing:
             raise

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from consumers.worker import calm_the_collector, stop_on_signals
 from coupon_ledger.commands.output import log_to_stderr
-from coupon_ledger.seal_keys import key_of, read_key
+from coupon_ledger.seal_keys import key_of, read_key, signer_of
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.errors import CouponNotFound, Unavailable
@@ -36,13 +36,14 @@ def seal(settings: Settings) -> None:
     calm_the_collector()
     # An embedded database is for one machine alone, where a single command works without preparation.
     key = key_of(settings) if settings.database_url is None else read_key(settings.seal_key_file, settings.seal_origin)
+    signer = signer_of(settings, key)
     folder = SealFolder(settings.sealed_in)
     try:
         folder.prepare()
     except OSError as error:
         raise Unavailable(f"{settings.sealed_in} cannot be written: {error.strerror}") from None
     with servers(settings) as resolved:
-        Sealer(resolved.database(SEALER_ROLE), folder, key, anchors_of(resolved.seal_anchors)).run(stop)
+        Sealer(resolved.database(SEALER_ROLE), folder, signer, anchors_of(resolved.seal_anchors)).run(stop)
 
 
 @click.command()

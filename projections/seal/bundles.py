@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
@@ -36,9 +37,20 @@ class NoCheckpoint(InvalidInput):
 
 
 def streams_of(connection: Connection, coupon_id: str) -> list[str]:
-    """The streams that tell a coupon's whole story: its own, its batch's and its template's; none for no coupon."""
-    row = connection.cursor(row_factory=tuple_row).execute(_STREAMS, (f"coupon-{coupon_id}",)).fetchone()
-    return [] if row is None else [f"coupon-{coupon_id}", f"batch-{row[0]}", f"template-{row[1]}"]
+    """The streams that tell a coupon's whole story: its own, its batch's and its template's; none for no coupon.
+
+    A damaged story is handed over too, as far as there is one: the audit is to say what is wrong with it.
+    """
+    stream = f"coupon-{coupon_id}"
+    row = connection.cursor(row_factory=tuple_row, binary=True).execute(_FIRST, (stream,)).fetchone()
+    if row is None:
+        return []
+    try:
+        story = json.loads(row[0])
+    except ValueError:
+        story = {}
+    named = ((kind, story.get(f"{kind}_id")) for kind in ("batch", "template") if isinstance(story, dict))
+    return [stream, *(f"{kind}-{id}" for kind, id in named if isinstance(id, str))]
 
 
 def write_proven(file: IO[bytes], folder: SealFolder, proven: Proven, earlier: Sequence[str] = ()) -> None:
@@ -122,9 +134,6 @@ def _size(note: str) -> int:
         raise NoCheckpoint(f"the earlier checkpoint: {error}") from None
 
 
-_STREAMS = """
-select convert_from(state, 'utf8')::json->>'batch_id', convert_from(state, 'utf8')::json->>'template_id'
-  from events where originator_id = %s and originator_version = 1
-"""
+_FIRST = "select state from events where originator_id = %s order by originator_version limit 1"
 
 _BALANCES_AT = "select position from projection_checkpoints where name = %s and version = %s"

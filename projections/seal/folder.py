@@ -82,7 +82,15 @@ class SealFolder:
             source.rename(target)
             folders.add(target.parent)
         for folder in folders:
-            _sync_folder(folder)
+            sync_folder(folder)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a single file in place of the one before: either is there whole, whenever the machine stops."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    _to_disk(beside, data)
+    beside.rename(path)
+    sync_folder(path.parent)
 
 
 def _to_disk(path: Path, data: bytes) -> None:
@@ -99,7 +107,8 @@ def _made(folder: Path) -> set[Path]:
     return {each.parent for each in missing}
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring to disk which files a folder has."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

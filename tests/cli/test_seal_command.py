@@ -117,6 +117,7 @@ def test_the_key_is_made_once_for_its_owner_alone(run: Run, tmp_path: Path) -> N
         (("seal",), {"COUPON_LEDGER_SEAL_ANCHORS": "ftp://x"}, 2, "seal_anchors"),
         (("seal",), {"COUPON_LEDGER_SEAL_ORIGIN": "two words"}, 2, "seal_origin"),
         (("keys", "seal"), {"COUPON_LEDGER_SEAL_KEY": "/proc/nowhere/key"}, 1, "cannot be written"),
+        (("keys", "seal", "--show", "--change"), {}, 2, "only one of"),
         (("bundle", "-o", "x.zip"), {}, 2, "--whole or --coupon"),
         (("bundle", "--whole", "--coupon", "c", "-o", "x.zip"), {}, 2, "--whole or --coupon"),
         (("bundle", "--whole"), {}, 2, "--output"),
@@ -137,6 +138,36 @@ def test_what_goes_wrong_is_one_line(
 def test_a_key_of_another_log_does_not_sign_for_this_one(run: Run) -> None:
     run("keys", "seal")
     failed(run("seal", COUPON_LEDGER_SEAL_ORIGIN="other.example/log"), 1, "of the log 'localhost/coupon-ledger'")
+
+
+def test_the_key_is_changed_and_the_seal_goes_on(
+    run: Run, environment: dict[str, str], database: Database, shop: Shop, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "state" / "seal-key"
+    failed(run("keys", "seal", "--change"), 1, "there is no key")
+    keys = [run("keys", "seal").stdout]
+    for _ in range(3):
+        shop.coupon()
+        with sealing(environment):
+            until(lambda: (signed := newest(database)) and signed.size == shop.ledger.store.head())
+        signed = newest(database)
+        assert signed is not None
+        assert f"{signed.vkey}\n" == keys[-1]
+        last = path.with_name(f"seal-key.{database.schema}.last")
+        assert last.read_text("utf-8") == signed.note
+        secret = path.read_text("utf-8")
+        keys.append(run("keys", "seal", "--change").stdout)
+        kept = path.with_name(f"seal-key.{VerifierKey.parse(keys[-2]).id.hex()}")
+        assert kept.read_text("utf-8") == secret
+        assert {stat.S_IMODE(each.stat().st_mode) for each in (path, kept)} == {0o600}
+        assert path.with_name("seal-key.earlier").read_text("utf-8") == "".join(keys[:-1])
+        assert run("keys", "seal", "--show").stdout == keys[-1]
+    with database.connect() as connection:
+        assert check(connection, folder) == []
+    path.with_name("seal-key.earlier").unlink()
+    failed(run("seal"), 1, "is signed by a key that is none of ours")
+    path.with_name("seal-key.earlier").write_text("nonsense\n")
+    failed(run("seal"), 1, "holds no public keys")
 
 
 def test_it_seals_under_load_and_keeps_up(

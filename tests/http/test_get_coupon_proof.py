@@ -14,8 +14,9 @@ from coupon_ledger_audit.entry import entry
 from coupon_ledger_audit.note import open_checkpoint
 from coupon_ledger_audit.tree import leaf_hash, verify_consistency, verify_inclusion
 from ledger import use_cases
+from projections.seal.bundles import streams_of
 from tests.http.conftest import CODE_KEYS
-from tests.postgres.seals import KEY, ORIGIN, seal
+from tests.postgres.seals import KEY, ORIGIN, seal, superuser
 
 MEMBERS = {"position", "stream", "version", "topic", "recorded_at_us", "state", "entry", "index", "proof"}
 
@@ -95,6 +96,25 @@ def test_an_unknown_one_is_not_found(auditor, scene):
     scene.sealed()
     for path in ("proof", "proof.zip"):
         auditor.get(f"/v1/coupons/nowhere/{path}").refused(404, "coupon_not_found")
+
+
+def test_the_bundle_of_a_damaged_coupon_is_not_an_empty_one(auditor, scene, database, shop, tmp_path):
+    coupon_id = scene.used()
+    scene.sealed()
+    with superuser(database) as owner:
+        owner.execute(
+            "delete from events where topic = 'coupon.issued' and originator_id = %s", (f"coupon-{coupon_id}",)
+        )
+    with shop.ledger.store.connection() as connection:
+        assert streams_of(connection, coupon_id)[0] == f"coupon-{coupon_id}"
+        assert streams_of(connection, "nowhere") == []
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(auditor.get(f"/v1/coupons/{coupon_id}/proof.zip").response.data)
+    audit = [sys.executable, "-m", "coupon_ledger_audit", str(path), "--key", str(KEY.verifier())]
+    found = subprocess.run([*audit, "--coupon", coupon_id], capture_output=True, text=True)
+    assert found.returncode == 1
+    assert f"version 2 of coupon-{coupon_id} follows version 0" in found.stdout
+    assert "all is right" not in found.stdout
 
 
 @pytest.mark.parametrize("path", ["proof", "proof.zip"])

@@ -142,4 +142,10 @@ def test_two_moments_that_nobody_can_mean(auditor, shop):
         answer = auditor.get(path, **query)
         answer.refused(422, "invalid_field")
         assert answer.pointers() == [parameter], query
-    auditor.get(path, from_position=3, until_position=2).refused(422, "invalid_period")
+    for query, parameter in (
+        ({"from_position": 3, "until_position": 2}, "until_position"),
+        ({"until": moment}, "until"),
+    ):
+        for each in (path, f"/v1/batches/{shop.batch()}/difference"):
+            told = auditor.get(each, **query).refused(422, "invalid_period")["errors"]
+            assert [(error.get("parameter"), error["code"]) for error in told] == [(parameter, "invalid_period")]

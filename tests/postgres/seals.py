@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,32 @@ from projections.seal.anchors import Anchor
 from projections.seal.checkpoints import Signed
 from projections.seal.folder import SealFolder
 from projections.seal.sealer import SEALER_ROLE, Sealer
+from projections.seal.signer import Signer
 
 ORIGIN = "shop.example/coupons"
 KEY = SigningKey.generate(ORIGIN)
 
 
-def sealer_of(database: Database, folder: Path, key: SigningKey = KEY, anchors: tuple[Anchor, ...] = ()) -> Sealer:
-    """A sealer as the service has it."""
-    return Sealer(Database(database.url, database.schema, SEALER_ROLE), SealFolder(folder), key, anchors)
+def sealer_of(
+    database: Database,
+    folder: Path,
+    key: SigningKey = KEY,
+    anchors: tuple[Anchor, ...] = (),
+    earlier: Sequence[SigningKey] = (),
+) -> Sealer:
+    """A sealer as the service has it. What it signed last lies beside the folder."""
+    signer = Signer(key, last_of(folder), [each.verifier() for each in earlier])
+    return Sealer(Database(database.url, database.schema, SEALER_ROLE), SealFolder(folder), signer, anchors)
 
 
-def seal(database: Database, folder: Path, key: SigningKey = KEY) -> Signed | None:
+def last_of(folder: Path) -> Path:
+    """The file that has what was signed last."""
+    return folder.with_name(f"{folder.name}.last")
+
+
+def seal(database: Database, folder: Path, key: SigningKey = KEY, earlier: Sequence[SigningKey] = ()) -> Signed | None:
     """Seal what is not sealed; the newest checkpoint where there is a new one."""
-    with leading(sealer_of(database, folder, key)) as (sealer, connection):
+    with leading(sealer_of(database, folder, key, earlier=earlier)) as (sealer, connection):
         while sealer.step(connection):
             pass
         return sealer.sign(connection)

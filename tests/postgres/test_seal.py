@@ -28,7 +28,7 @@ from projections.seal.sealer import SEALER_ROLE
 from projections.seal.standing import standing
 from tests.conftest import Shop
 from tests.postgres.lives import Lives
-from tests.postgres.seals import KEY, ORIGIN, leading, seal, sealer_of, superuser
+from tests.postgres.seals import KEY, ORIGIN, last_of, leading, seal, sealer_of, superuser
 
 FILES = SealFolder.write
 """As it is, for tests that put something in its place."""
@@ -248,7 +248,12 @@ def _(patch: pytest.MonkeyPatch) -> None:
 
 @step("before signing")
 def _(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("projections.seal.sealer.sign", dies)
+    patch.setattr("projections.seal.signer.sign", dies)
+
+
+@step("before what was signed is beside the key")
+def _(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("projections.seal.signer.write_whole", dies)
 
 
 @step("before the checkpoint is stored")
@@ -427,14 +432,52 @@ def test_a_new_key_goes_on_where_the_old_one_ended(database: Database, lives: Li
     old = seal(database, folder)
     grow(lives, 20)
     other = SigningKey.generate(ORIGIN)
-    new = seal(database, folder, other)
+    with pytest.raises(SealBroken, match="none of ours"):  # nobody said that there was another key before
+        seal(database, folder, other)
+    new = seal(database, folder, other, [KEY])
     assert old is not None
     assert new is not None
     assert (VerifierKey.parse(old.vkey), VerifierKey.parse(new.vkey)) == (KEY.verifier(), other.verifier())
     assert open_checkpoint(new.note, other.verifier(), ORIGIN).size == new.size
     assert findings(database, folder) == []
+    shutil.rmtree(folder)  # made again, with the checkpoints of both keys
+    assert seal(database, folder, other, [KEY]) is None
     with pytest.raises(SealBroken, match="of the log"):
-        seal(database, folder, SigningKey.generate("elsewhere.example/coupons"))
+        seal(database, folder, SigningKey.generate("elsewhere.example/coupons"), [KEY, other])
+
+
+def test_a_machine_that_has_the_key_alone_goes_on(database: Database, lives: Lives, folder: Path) -> None:
+    grow(lives, 20)
+    seal(database, folder)
+    last_of(folder).unlink()
+    grow(lives, 20)
+    assert seal(database, folder)
+    assert findings(database, folder) == []
+
+
+def test_a_note_beside_the_key_that_the_key_did_not_sign_is_not_gone_on_from(
+    database: Database, lives: Lives, folder: Path
+) -> None:
+    grow(lives, 20)
+    signed = seal(database, folder)
+    assert signed is not None
+    for note in (b"", b"\xff", signed.note.replace("\n", "\n1", 1).encode()):
+        last_of(folder).write_bytes(note)
+        with pytest.raises(SealBroken, match=r"seal\.last"):
+            seal(database, folder)
+
+
+def test_an_older_backup_is_begun_anew_as_the_documentation_says(
+    database: Database, lives: Lives, folder: Path
+) -> None:
+    grow(lives, 20)
+    seal(database, folder)
+    with superuser(database) as owner:
+        owner.execute("delete from events where notification_id > 10")
+        owner.execute("truncate checkpoints, cosignatures, seal_keys, seal_anchors")
+    folder, other = folder.with_name("anew"), SigningKey.generate("shop.example/coupons-2")
+    assert seal(database, folder, other)
+    assert findings(database, folder) == []
 
 
 def test_a_full_disk_is_waited_for(
