@@ -23,7 +23,12 @@ TROUBLE = (
     psycopg.errors.TransactionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,
 )
-"""Errors of the database and not of an event: the same chunk may be tried again."""
+"""Errors that whoever follows the log outlives, wherever they come from outside of a fold."""
+
+# Connections, resources, transactions that got into each other's way, locks, and a server that ends sessions or takes
+# no writes. Not a limit of the program (54) nor a statement that took too long (57014): psycopg calls these errors of
+# operation as well, and with the same event they come again for ever.
+_OF_THE_DATABASE = ("08", "25006", "25P03", "25P04", "40", "53", "55P03", "57P0")
 
 # Rows are derived, so the last transactions may be lost in a crash with their checkpoints: they are folded again.
 # Every join is from a chunk to a table by its key; plans made while a table was small must not outlive its growth.
@@ -45,6 +50,13 @@ class ProjectionNotFound(NotFound):
 
 class ProjectionMoved(LedgerError):
     """A checkpoint is not where it was: another process moved, faulted or replaced it."""
+
+
+def of_the_database(error: Exception) -> bool:
+    """Whether a fold failed for a reason that is not in the events, so that the same chunk may be tried again."""
+    if not isinstance(error, TROUBLE):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(_OF_THE_DATABASE)
 
 
 def connect(database: Database) -> psycopg.Connection[tuple[Any, ...]]:

@@ -75,20 +75,21 @@ def inspect(connection: Connection, name: str) -> Inspected:
     return found[0]
 
 
-def retry(database: Database, name: str) -> None:
-    """Let a FAULTED projection go on at the event that stopped it; one that runs is left alone.
+def retry(database: Database, name: str) -> bool:
+    """Let a FAULTED projection go on at the event that stopped it. ``False``: it runs, and is left alone.
 
     Raises ``ProjectionNotFound``.
     """
     with checkpoints.connect(database) as connection:
         checkpoints.at(connection, name)
-        connection.execute(
+        cursor = connection.execute(
             """
             update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
              where name = %s and state = 'FAULTED'
             """,
             (name,),
         )
+        return cursor.rowcount > 0
 
 
 def skip(database: Database, name: str, *, reason: str, actor: str, position: int | None = None) -> Skip:

@@ -7,6 +7,7 @@ kept, so that ``switch_back`` can put it in place again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,10 +25,12 @@ from projections.difference import Difference, difference
 from projections.projection import Projection
 from projections.refold import Progress, Refold
 
-FLIP_ATTEMPTS = 120
+FLIP_LIMIT_SECONDS = 900.0
+"""Longer than an analyst's transaction may last. What was folded for an hour is not to be lost to a long read."""
 FLIP_PAUSE_SECONDS = 1.0
 
 Connection = psycopg.Connection[Any]
+log = logging.getLogger(__name__)
 
 
 class RebuildRunning(LedgerError):
@@ -40,6 +43,10 @@ class NothingBefore(LedgerError):
 
 class OtherRelease(LedgerError):
     """The table of before has a version that this release cannot fold."""
+
+
+class ReadInTheWay(LedgerError):
+    """Somebody reads this read model for too long for another table to take its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +87,8 @@ class SwitchedBack:
 def rebuild(database: Database, projection: Projection, progress: Progress = lambda _done, _total: None) -> Rebuilt:
     """Fold the read model again and flip to the result, which is right by definition: it is the log's.
 
-    ``progress(done, total)`` counts positions. Raises ``RebuildRunning``, or what is wrong with an event; then all
-    stays as it was. It does not matter whether a runner runs.
+    ``progress(done, total)`` counts positions. Raises ``RebuildRunning``, ``ReadInTheWay``, or what is wrong with an
+    event; then all stays as it was. It does not matter whether a runner runs.
     """
     checkpoints.install(database, [projection])
     with _claimed(database, projection) as connection:
@@ -119,7 +126,8 @@ def switch_back(
     """Put the table of before in place again, folded up to where the live one is, and keep the live one as it.
 
     So a second switch back undoes the first. Raises ``RebuildRunning``, ``NothingBefore``, ``OtherRelease`` when the
-    table is of a version that this release does not fold, or what is wrong with an event; then all stays as it was.
+    table is of a version that this release does not fold, ``ReadInTheWay``, or what is wrong with an event; then all
+    stays as it was.
     """
     with _claimed(database, projection) as connection:
         version, position = _before(connection, projection.name)
@@ -217,7 +225,10 @@ def _flip(
     moved: Callable[[int], None] = lambda _position: None,
 ) -> None:
     """Put the table in the live one's place, at the same position or a later one."""
-    for attempt in range(FLIP_ATTEMPTS):
+    give_up_at = time.monotonic() + FLIP_LIMIT_SECONDS
+    reads = set[tuple[Any, ...]]()
+    told: list[int] = []
+    while True:
         fold.fold_to(reach(), progress, moved)  # so that little is left to fold while the runner waits
         position = fold.position
         try:
@@ -228,8 +239,14 @@ def _flip(
             # A long read of the old table is in the way. It must not cost the whole rebuild, nor may we wait for it
             # for long, because everybody else queues behind us.
             fold.position = position
-            if attempt == FLIP_ATTEMPTS - 1:
-                raise
+            before, reads = reads, set(checkpoints.rows(connection, _READS, (projection.name,)))
+            sessions = sorted(pid for pid, _ in reads & before)  # others only happened to read just now
+            if time.monotonic() > give_up_at:
+                text = f"{projection.name} is still being read by the sessions {sessions}: nothing was changed"
+                raise ReadInTheWay(text, name=projection.name, sessions=sessions) from None
+            if sessions != told:
+                log.warning("the new table of %s waits for the reads of the sessions %s", projection.name, sessions)
+            told = sessions
             time.sleep(FLIP_PAUSE_SECONDS)
 
 
@@ -278,6 +295,16 @@ def _rename(connection: Connection, table: str, to: str) -> None:
 _BRIEFLY = """
 set local lock_timeout = '500ms';
 set local synchronous_commit = on;
+"""
+
+# By their transactions, which tell one long read from many short ones of the same session.
+_READS = """
+select l.pid, l.virtualtransaction
+  from pg_locks l join pg_class c on c.oid = l.relation
+ where l.granted and l.pid <> pg_backend_pid()
+   and l.database = (select oid from pg_database where datname = current_database())
+   and c.relnamespace = current_schema()::regnamespace and c.relname ~ ('^' || %s || '(_v[0-9]+(_before)?)?$')
+ group by l.pid, l.virtualtransaction
 """
 
 _KEPT = """

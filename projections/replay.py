@@ -18,7 +18,7 @@ from psycopg import sql
 
 from ledger.database import APP_ROLE, PROJECTOR_ROLE, Database
 from ledger.errors import InvalidField, LedgerError
-from projections import checkpoints
+from projections import checkpoints, faults
 from projections.apart import in_processes, may_have_processes, seldom_collected
 from projections.difference import Difference, difference
 from projections.projection import Projection
@@ -46,6 +46,8 @@ class Compared(Difference):
     version: int
     position: int
     """Of the log, where the live table stands."""
+    skips: int
+    """Events that an operator let this version pass over: neither table has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +205,13 @@ def _by_position(at: Mapping[Projection, int]) -> list[tuple[int, list[Projectio
 def _compared(connection: Connection, database: Database, projection: Projection, position: int) -> Compared:
     live, folded = sql.Identifier(database.schema, projection.table), sql.Identifier("pg_temp", projection.table)
     found = difference(connection, projection, live, folded)
-    return Compared(name=projection.name, version=projection.version, position=position, **asdict(found))
+    return Compared(
+        name=projection.name,
+        version=projection.version,
+        position=position,
+        skips=len(faults.skipped(connection, projection.name, projection.version)),
+        **asdict(found),
+    )
 
 
 # A plan is for its chunk, for without the readers' indexes a fold may have to read a whole table; but it uses one core,

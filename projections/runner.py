@@ -147,6 +147,10 @@ class Runner:
             return False not in [self._fold(connection, [projection], chunk) for projection in group]
         if len(chunk) > 1:
             return all(self._fold(connection, group, half) for half in chunk.halves())
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            error = self._try(connection, group, chunk)  # it may have been an operator, or an hour without a free core
+            if error is None:
+                return True
         self._fault(connection, group[0], chunk, error)
         return False
 
@@ -157,9 +161,11 @@ class Runner:
                 checkpoints.move(connection, group, chunk.after, chunk.last)
                 for projection in group:
                     projection.fold(chunk, connection, projection.table)
-        except (*TROUBLE, ProjectionMoved):
+        except ProjectionMoved:
             raise
         except Exception as error:
+            if checkpoints.of_the_database(error):
+                raise
             return error
         return None
 

@@ -55,8 +55,8 @@ def inspect(settings: Settings, name: str, as_json: bool) -> None:
 def retry(settings: Settings, name: str) -> None:
     """Let a faulted read model go on at the event that stopped it."""
     with servers(settings) as resolved:
-        faults.retry(resolved.database(PROJECTOR_ROLE), name)
-        click.echo(f"{name} goes on")
+        stopped = faults.retry(resolved.database(PROJECTOR_ROLE), name)
+        click.echo(f"{name} goes on" if stopped else f"{name} runs: there is nothing to retry")
 
 
 @projections.command()

@@ -42,6 +42,8 @@ def replay(context: click.Context, models: str | None, keep: str | None, to: int
     else:
         for each in found:
             told_of = differs(each) if each.differing else "as live"
+            if each.skips:
+                told_of += f"; {each.skips} event{'s' if each.skips > 1 else ''} skipped"
             click.echo(f"{each.name} at position {each.position}: {each.folded_rows} rows, {told_of}")
             if each.differing:
                 click.echo(f"  live:     {_row(each.live_row)}")

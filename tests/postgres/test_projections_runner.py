@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,15 +29,17 @@ WAIT_SECONDS = 20.0
 
 
 class Stumbling(Wallet):
-    """A wallet that cannot fold coupons of one user, until it is told that it can."""
+    """A wallet that cannot fold coupons of one user, until it is told that it can or was asked so many times."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error
         self.bad_user = "bad"
+        self.times = 1_000
 
     def apply(self, chunk: Chunk, connection: Connection, table: sql.Identifier) -> None:
         super().apply(chunk, connection, table)
-        if self.error and any(getattr(r.event, "user_id", "") == self.bad_user for r in chunk.events):
+        if self.error and self.times and any(getattr(r.event, "user_id", "") == self.bad_user for r in chunk.events):
+            self.times -= 1
             raise self.error
 
 
@@ -279,6 +282,74 @@ def test_an_event_that_cannot_be_read_stops_those_that_fold_it(shop: Any, databa
     assert positions(database) == expected | {"batch_balance": (good, "FAULTED")}
 
 
+def test_a_value_that_no_index_takes_stops_those_that_index_it(shop: Any, database: Database) -> None:
+    """PostgreSQL counts it among errors of operation, and it never passes."""
+    shop.coupon("user-1")
+    good = shop.ledger.store.head()
+    long = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(100))
+    with owner(database) as connection:
+        row = connection.execute(
+            "select (payload || jsonb_build_object('user_id', %s::text))::text from event_log"
+            " where topic = 'coupon.issued'",
+            (long,),
+        ).fetchone()
+        assert row is not None
+    append_raw(database, "coupon-another", 1, "coupon.issued", row[0])
+    shop.coupon("user-2")
+    head = Runner(database).catch_up()
+    found = positions(database)
+    assert found["wallet"] == (good, "FAULTED")
+    assert found["batch_balance"] == (head, "RUNNING")
+    assert set(found.values()) == {(good, "FAULTED"), (head, "RUNNING")}
+    with database.connect() as connection:
+        assert "ProgramLimitExceeded" in (faults.inspect(connection, "wallet").fault or "")
+
+
+def test_an_event_that_takes_too_long_stops_one_projection(shop: Any, database: Database) -> None:
+    """But not at the first time, for somebody may have cancelled the statement."""
+    batch_id = shop.batch(per_user_limit=None)
+    shop.coupon("user-1", batch_id)
+    good = shop.ledger.store.head()
+    shop.coupon("bad", batch_id)
+    stumbling = Stumbling(psycopg.errors.QueryCanceled("statement timeout"))
+    stumbling.times = 2
+    head = Runner(database, [CouponStatus(), stumbling]).catch_up()
+    assert set(positions(database).values()) == {(head, "RUNNING")}
+    for user in ("bad", "user-2"):
+        shop.coupon(user, batch_id)
+    stumbling.times = 1_000
+    newer = Runner(database, [CouponStatus(), stumbling]).catch_up()
+    assert positions(database) == {"coupon_status": (newer, "RUNNING"), "wallet": (head, "FAULTED")}
+    assert head == good + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_database"),
+    [
+        (psycopg.OperationalError(), True),
+        (psycopg.InterfaceError(), True),
+        (psycopg.errors.ConnectionFailure(), True),
+        (psycopg.errors.DiskFull(), True),
+        (psycopg.errors.AdminShutdown(), True),
+        (psycopg.errors.IdleSessionTimeout(), True),
+        (psycopg.errors.DeadlockDetected(), True),
+        (psycopg.errors.SerializationFailure(), True),
+        (psycopg.errors.LockNotAvailable(), True),
+        (psycopg.errors.ReadOnlySqlTransaction(), True),
+        (psycopg.errors.TransactionTimeout(), True),
+        (psycopg.errors.ProgramLimitExceeded(), False),
+        (psycopg.errors.StatementTooComplex(), False),
+        (psycopg.errors.QueryCanceled(), False),
+        (psycopg.errors.UniqueViolation(), False),
+        (psycopg.DataError(), False),
+        (ValueError(), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_database_is_to_blame_for(error: Exception, of_the_database: bool) -> None:
+    assert checkpoints.of_the_database(error) is of_the_database
+
+
 def test_a_time_that_is_none_stops_those_that_write_it(shop: Any, database: Database) -> None:
     shop.coupon("user-1")
     good = shop.ledger.store.head()
@@ -348,6 +419,15 @@ def test_the_app_reads_and_cannot_write(shop: Any, database: Database) -> None:
                 assert connection.execute(sql.SQL("select * from {}").format(sql.Identifier(name))).rowcount == rows
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(sql.SQL("delete from {}").format(sql.Identifier(name)))
+
+
+def test_retry_leaves_alone_what_runs(shop: Any, database: Database) -> None:
+    shop.coupon("bad")
+    stumbling = Stumbling(ValueError("cannot fold this"))
+    Runner(database, [CouponStatus(), stumbling]).catch_up()
+    assert faults.retry(database, "wallet") is True
+    assert faults.retry(database, "wallet") is False
+    assert faults.retry(database, "coupon_status") is False
 
 
 def test_retry_of_an_unknown_projection_is_refused(database: Database) -> None:

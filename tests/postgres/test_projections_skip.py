@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import astuple
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from coupon_ledger.cli import run_cli
 from ledger.database import PROJECTOR_ROLE, Database
 from projections import faults, queries, replay
 from projections.models.batch_balance import BatchBalance
@@ -134,7 +136,24 @@ def test_a_rebuild_and_a_replay_pass_over_it_too(shop: Any, database: Database, 
     rebuilt = rebuild(database, BatchBalance())
     assert (rebuilt.same, rebuilt.skips, rebuilt.skips_before) == (True, 1, 0)
     compared = replay.compare(database, MODELS)
-    assert [each.differing for each in compared] == [0, 0, 0]
+    assert [(each.differing, each.skips) for each in compared] == [(0, 0), (0, 0), (0, 1)]
+
+
+def test_the_commands_say_what_was_skipped_and_what_runs(
+    database: Database, poison: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("COUPON_LEDGER_SCHEMA", database.schema)
+    faults.skip(database, "batch_balance", **WHY)
+    Runner(database, MODELS).catch_up()
+    assert run_cli(["projections", "retry", "wallet"]) == 0
+    assert capsys.readouterr().out == "wallet runs: there is nothing to retry\n"
+    assert run_cli(["replay", "--models", "wallet,batch_balance"]) == 0
+    wallet, balance = capsys.readouterr().out.splitlines()
+    assert wallet.endswith("2 rows, as live")
+    assert balance.endswith("1 rows, as live; 1 event skipped")
+    assert run_cli(["replay", "--models", "batch_balance", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["skips"] == 1
 
 
 def test_events_beside_a_skipped_one_are_folded_each_where_they_were(shop: Any, database: Database) -> None:

@@ -17,6 +17,7 @@ from psycopg import sql
 from ledger import use_cases
 from ledger.alerts import Alerts as Thresholds
 from ledger.database import Database
+from projections import rebuild as rebuilding
 from projections import replay
 from projections.models.alerts import Alerts
 from projections.models.coupon_status import CouponStatus
@@ -238,3 +239,27 @@ def test_a_long_read_is_waited_for_without_holding_up_others(database: Database,
     asked.stop.set()
     asked.join(20)
     assert stop.is_set() and asked.wrong == []
+
+
+def test_a_read_that_does_not_end_is_named(
+    database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its session, while it is waited for and when it was waited for too long; and not those that come and go."""
+    monkeypatch.setattr(rebuilding, "FLIP_LIMIT_SECONDS", 4.0)
+    before = rows(database, "wallet"), status(database, "wallet")
+    passing = Reader(database, "select count(*) from wallet", lambda before, now: now == before)
+    with owner(database) as long, long.transaction():
+        long.execute(sql.SQL("select count(*) from wallet"))
+        pid = long.info.backend_pid
+        passing.start()
+        try:
+            with pytest.raises(rebuilding.ReadInTheWay, match=f"sessions .{pid}.: nothing was changed") as told:
+                rebuild(database, Wallet())
+        finally:
+            passing.stop.set()
+            passing.join(20)
+    assert told.value.facts == {"name": "wallet", "sessions": [pid]}
+    assert f"wallet waits for the reads of the sessions [{pid}]" in caplog.text
+    assert (rows(database, "wallet"), status(database, "wallet")) == before
+    assert tables(database) == {"wallet_v2"}
+    assert rebuild(database, Wallet()).same is True

@@ -7,13 +7,17 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
+from ledger.benefit import Benefit
 from ledger.events import EVENTS
 from projections.catalogue import PROJECTIONS
-from projections.models import books, moves, past
+from projections.models import batch_balance, books, bulk, moves, past, shared_coupons
 from projections.models.moves import COUPON_EVENTS
 from projections.projection import Projection
 
@@ -26,11 +30,24 @@ def fingerprint(projection: Projection) -> str:
     """
     own = inspect.getmodule(type(projection))
     assert own is not None
-    shared = [module for module in (past, books) if f"from {module.__name__} import" in inspect.getsource(own)]
+    sources = [inspect.getsource(module) for module in _shared(own)]
+    if any("benefit.worth_minor" in source for source in sources):
+        assert isinstance(Benefit.worth_minor, property) and Benefit.worth_minor.fget is not None
+        sources.append(dedent(inspect.getsource(Benefit.worth_minor.fget)))
     digest = hashlib.sha256()
-    for module in (own, moves, *shared):
-        digest.update(_code(inspect.getsource(module)).encode())
+    for source in sources:
+        digest.update(_code(source).encode())
     return digest.hexdigest()
+
+
+def _shared(own: ModuleType) -> list[ModuleType]:
+    """The module, then by name the moves and the modules beside it that these or others of them import."""
+    found = [own, moves]
+    for module in found:
+        for name in re.findall(r"^from (projections\.models\.\w+) import", inspect.getsource(module), re.MULTILINE):
+            if (imported := sys.modules[name]) not in found:
+                found.append(imported)
+    return [own, *sorted(found[1:], key=lambda module: module.__name__)]
 
 
 def _code(source: str) -> str:
@@ -57,6 +74,11 @@ def test_a_changed_fold_has_a_new_version(projection: Projection) -> None:
 
 def test_the_contract_names_the_projections_of_this_release() -> None:
     assert set(json.loads(CONTRACT.read_text())) == {projection.name for projection in PROJECTIONS}
+
+
+def test_what_a_fold_shares_with_others_is_in_its_fingerprint() -> None:
+    assert set(_shared(batch_balance)) >= {batch_balance, books, bulk, moves, past}
+    assert _shared(shared_coupons) == [shared_coupons, moves]
 
 
 def test_a_comment_docstring_or_import_changes_no_fingerprint() -> None:
