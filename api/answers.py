@@ -193,7 +193,9 @@ class Balance(BaseModel):
     currency: str
     at_stake_minor: int = Field(description="What can still be taken off, where the worth of a coupon is known.")
     orders: int = Field(description="That used coupons of the batch.")
-    orders_told: int = Field(description="Of these, the ones of which it is known what was paid.")
+    orders_told: int = Field(
+        description="Of these, the ones of which it was told what was paid, with their first coupon."
+    )
     paid_minor: int = Field(description="For these.")
     budget_minor: int | None = Field(description="What its coupons may be worth together.")
     budget_taken_minor: int | None = BUDGET_TAKEN

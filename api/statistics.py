@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, date
+from datetime import date
 from typing import Annotated, Any, TypeVar
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api import contract, cursors, problems
@@ -34,7 +34,8 @@ statistics = APIBlueprint(
 
 PIECE_ROWS = 1_000
 """Rows of a CSV that one look at the database reads, so that a slow reader keeps no connection."""
-FUNNEL_MODELS = ("funnel", "batch_balance", "customers")
+DAILY_MODELS = ("daily_statistics", "batch_balance", "customers")
+FUNNEL_MODELS = ("funnel", *DAILY_MODELS)
 RowT = TypeVar("RowT", DailyRow, FunnelRow)
 
 
@@ -85,14 +86,14 @@ def get_daily_statistics(query: DailyQuery) -> Response:
         after = date.fromisoformat(day), batch_id, channel
     page, more = _page(read(after, query.limit + 1), query.limit)
     following = cursors.seal(name, list(page[-1].place)) if more else None
-    return answer({"days": [asdict(row) for row in page], "next_cursor": following, "position": position})
+    return answer({"days": [_day_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
 
 @statistics.get("/daily.csv", responses=contract.file("text/csv", *REFUSALS_OF_DAYS))
 def get_daily_statistics_csv(query: DailyCsvQuery) -> Response:
     """Read the same as CSV, every row of it."""
     read, _ = _daily(query)
-    return csv_answer("daily", DailyRow.__slots__, (list(asdict(row).values()) for row in _all(read)))
+    return _csv("daily", answers.DailyFigures, map(_day_with_rates, _all(read)))
 
 
 def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[DailyRow]], int]:
@@ -104,7 +105,7 @@ def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[Dai
     at_least = query.at_least
     if query.batch_id is not None:
         at_least = max(at_least, owned_history("batch", query.batch_id, errors.BatchNotFound)[0].position)
-    position = caught_up(at_least, "daily_statistics")
+    position = caught_up(at_least, *DAILY_MODELS)
     store, merchant_id = ledger().store, caller().merchant_id
 
     def read(after: Place | None, limit: int) -> list[DailyRow]:
@@ -114,6 +115,10 @@ def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[Dai
             )
 
     return read, position
+
+
+def _day_with_rates(row: DailyRow) -> dict[str, Any]:
+    return asdict(row) | row.rates
 
 
 # --- funnels ----------------------------------------------------------------------------------------------
@@ -140,16 +145,14 @@ def get_funnel(query: FunnelQuery) -> Response:
     after = cursors.unseal(name, query.cursor)[0] if query.cursor else None
     page, more = _page(read(after, query.limit + 1), query.limit)
     following = cursors.seal(name, [page[-1].place]) if more else None
-    return answer({"batches": [_with_rates(row) for row in page], "next_cursor": following, "position": position})
+    return answer({"batches": [_batch_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
 
 @statistics.get("/funnel.csv", responses=contract.file("text/csv", errors.NotCaughtUp))
 def get_funnel_csv(query: FunnelCsvQuery) -> Response:
     """Read the same as CSV, every batch."""
     read, _ = _funnel(query)
-    heading = list(answers.BatchFunnel.model_fields)
-    rows = (_with_rates(row) for row in _all(read))
-    return csv_answer("funnel", heading, ([row[name] for name in heading] for row in rows))
+    return _csv("funnel", answers.BatchFunnel, map(_batch_with_rates, _all(read)))
 
 
 def _funnel(query: FunnelCsvQuery) -> tuple[Callable[[str | None, int], list[FunnelRow]], int]:
@@ -163,19 +166,10 @@ def _funnel(query: FunnelCsvQuery) -> tuple[Callable[[str | None, int], list[Fun
     return read, position
 
 
-def _with_rates(row: FunnelRow) -> dict[str, Any]:
-    return asdict(row) | {
-        "claim_rate_permyriad": _permyriad(row.issued, row.quantity),
-        "lock_rate_permyriad": _permyriad(row.locked, row.issued),
-        "use_rate_permyriad": _permyriad(row.used, row.issued),
-        "seconds_to_use": row.seconds_to_use // row.used if row.used else None,
-        "return_on_spend_permyriad": _permyriad(row.paid_minor, row.discount_minor),
-        "new_customer_share_permyriad": _permyriad(row.new_customers, row.orders),
-    }
-
-
-def _permyriad(part: int, whole: int) -> int | None:
-    return part * 10_000 // whole if whole else None
+def _batch_with_rates(row: FunnelRow) -> dict[str, Any]:
+    found = asdict(row) | row.rates
+    total = found.pop("seconds_to_use_total")
+    return found | {"seconds_to_use": total // row.used if row.used else None}
 
 
 # --- liability --------------------------------------------------------------------------------------------
@@ -184,13 +178,13 @@ def _permyriad(part: int, whole: int) -> int | None:
 class LiabilityQuery(AtLeastQuery):
     """At the end of which month, and how new."""
 
-    at: Day | None = Field(None, description="A day of the month; today in UTC unless told.")
+    at: Day | None = Field(None, description="A day of the month; unless told, all that is posted.")
     batch_id: Id | None = Field(None, description="Only this batch.")
 
 
 @statistics.get("/liability", responses=contract.read(answers.Liability, errors.BatchNotFound, errors.NotCaughtUp))
 def get_liability(query: LiabilityQuery) -> Response:
-    """Read what is outstanding, and what became of the rest, at the end of a month by funder and currency."""
+    """Read what is outstanding, and what became of the rest, by funder and currency, at a month's end or now."""
     month, accounts, position = _liability(query)
     return answer({"month": month, "accounts": [asdict(row) for row in accounts], "position": position})
 
@@ -200,18 +194,17 @@ def get_liability_csv(query: LiabilityQuery) -> Response:
     """Read the same as CSV."""
     month, accounts, _ = _liability(query)
     rows = ([month, *asdict(row).values()] for row in accounts)
-    return csv_answer(f"liability-{month}", ["month", *LiabilityRow.__slots__], rows)
+    return csv_answer(f"liability-{month}" if month else "liability", ["month", *LiabilityRow.__slots__], rows)
 
 
-def _liability(query: LiabilityQuery) -> tuple[date, list[LiabilityRow], int]:
+def _liability(query: LiabilityQuery) -> tuple[date | None, list[LiabilityRow], int]:
     at_least = query.at_least
     if query.batch_id is not None:
         at_least = max(at_least, owned_history("batch", query.batch_id, errors.BatchNotFound)[0].position)
     position = caught_up(at_least, "liability")
-    at = query.at or ledger().store.now().astimezone(UTC).date()
     with ledger().store.connection() as connection:
-        accounts = figures.liability(connection, caller().merchant_id, at, batch_id=query.batch_id)
-    return at.replace(day=1), accounts, position
+        accounts = figures.liability(connection, caller().merchant_id, query.at, batch_id=query.batch_id)
+    return query.at and query.at.replace(day=1), accounts, position
 
 
 # --- what they share --------------------------------------------------------------------------------------
@@ -226,6 +219,11 @@ def _all(read: Callable[[Any, int], list[RowT]]) -> Iterator[RowT]:
     while rows := read(after, PIECE_ROWS):
         yield from rows
         after = rows[-1].place
+
+
+def _csv(name: str, columns: type[BaseModel], rows: Iterator[dict[str, Any]]) -> Response:
+    heading = list(columns.model_fields)
+    return csv_answer(name, heading, ([row[column] for column in heading] for row in rows))
 
 
 def _parameter(name: str, refusal: errors.LedgerError) -> dict[str, str]:

@@ -14,17 +14,23 @@ POSITION = Field(description="The position of the log that the figures show at l
 
 
 class DailyFigures(BaseModel):
-    """What became of a batch's coupons on one day, by the channel in which they were issued; all may be summed."""
+    """What became of a batch's coupons on one day, by the channel in which they were issued.
+
+    Counts and amounts may be summed over rows; ``quantity`` is the batch's. Rates are permyriad of this row, rounded
+    down, and null where there is nothing to divide by; of several rows, they are those of the sums.
+    """
 
     day: Day = Field(description="In the batch's time zone, by when things happened.")
     batch_id: str
     channel: str = Field(description="How the coupons reached their users: issue, claim, ...")
     currency: str
+    quantity: int | None = Field(description="Of the batch: coupons that may be issued at most.")
     issued: int
     locked: int = Field(description="Locks, also by the same order again.")
     unlocked: int
     used: int = Field(description="Uses that ended the coupon.")
     debited: int = Field(description="Parts of vouchers that orders spent.")
+    first_uses: int = Field(description="Coupons used for the first time, in whole or in part, whenever issued.")
     online: int = Field(description="Of used and debited, those of web shops.")
     in_store: int = Field(description="And those at tills.")
     returned: int = Field(description="Returns, in whole or in part, and credits of vouchers.")
@@ -34,10 +40,17 @@ class DailyFigures(BaseModel):
     discount_minor: int = Field(description="Of used and debited.")
     merchant_funded_minor: int = Field(description="The merchant's part of that.")
     platform_funded_minor: int = Field(description="The platform's part.")
+    discount_told_minor: int = Field(description="Of the discount, that of uses told with what was paid.")
     returned_minor: int = Field(description="Given back by returns and credits.")
     orders: int = Field(description="That used coupons of the batch, each counted with its first one.")
-    orders_told: int = Field(description="Of these, the ones of which it is known what was paid.")
-    paid_minor: int = Field(description="For these.")
+    orders_told: int = Field(description="Of these, the ones told with their first coupon what was paid.")
+    paid_minor: int = Field(description="For these, as told then.")
+    new_customers: int = Field(description="Users whose first use at the merchant was one of this row.")
+    new_customer_orders: int = Field(description="Of the orders, those whose first coupon here was such a use.")
+    claim_rate_permyriad: int | None = Field(description="issued of quantity; rows add up to the batch's.")
+    use_rate_permyriad: int | None = Field(description="first_uses of issued; one day's may be over 10,000.")
+    return_on_spend_permyriad: int | None = Field(description="paid_minor of discount_told_minor.")
+    new_customer_order_share_permyriad: int | None = Field(description="new_customer_orders of orders.")
 
 
 class DailyStatistics(BaseModel):
@@ -69,13 +82,15 @@ class BatchFunnel(BaseModel):
     seconds_to_use: int | None = Field(description="From issue to first use, on average; null before any.")
     currency: str
     discount_minor: int
+    discount_told_minor: int = Field(description="Of the discount, that of uses told with what was paid.")
     returned_minor: int
     orders: int = Field(description="That used coupons of the batch.")
-    orders_told: int = Field(description="Of these, the ones of which it is known what was paid.")
-    paid_minor: int = Field(description="For these.")
-    return_on_spend_permyriad: int | None = Field(description="paid_minor for each discount_minor: 10,000 is as much.")
+    orders_told: int = Field(description="Of these, the ones told with their first coupon what was paid.")
+    paid_minor: int = Field(description="For these, as told then.")
+    return_on_spend_permyriad: int | None = Field(description="paid_minor of discount_told_minor.")
     new_customers: int = Field(description="Users whose first use at the merchant was one of this batch.")
-    new_customer_share_permyriad: int | None = Field(description="Of the orders, those that were such a first one.")
+    new_customer_orders: int = Field(description="Of the orders, those whose first coupon here was such a use.")
+    new_customer_order_share_permyriad: int | None = Field(description="new_customer_orders of orders.")
 
 
 class Funnel(BaseModel):
@@ -105,9 +120,9 @@ class LiabilityAccounts(BaseModel):
 
 
 class Liability(BaseModel):
-    """The accounts at the end of a month, or as they are so far while it lasts."""
+    """The accounts at the end of a month, or as they are so far while it lasts; without a month, as they are now."""
 
-    month: Day = Field(description="Its first day; months are those of each batch's time zone.")
+    month: Day | None = Field(description="Its first day, in each batch's time zone; null where no day was told.")
     accounts: list[LiabilityAccounts]
     position: int = POSITION
 

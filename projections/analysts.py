@@ -20,6 +20,9 @@ from ledger.errors import InvalidField, NotFound, Refusal
 from projections import analytics
 
 PASSWORD_BYTES = 24
+RESERVED = ("pg_", "coupon_ledger")
+WORDS = frozenset({"current_user", "current_role", "session_user", "user", "public", "none"})
+"""Words that mean other roles where SQL asks for one."""
 LIMITS = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
@@ -60,7 +63,7 @@ def create(connection: Connection, login: str, merchants: Sequence[str], *, with
 
     Raises ``AnalystExists`` or ``InvalidField``.
     """
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", login) or login.startswith(("pg_", "coupon_ledger")):
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", login) or login.startswith(RESERVED) or login in WORDS:
         raise InvalidField("a login is of a-z, 0-9 and _, and no role of the service or of PostgreSQL", field="login")
     if not merchants or not all(merchant and merchant.isprintable() for merchant in merchants):
         raise InvalidField("an analyst sees one merchant at least", field="merchant")
@@ -91,15 +94,31 @@ def listed(connection: Connection) -> list[Analyst]:
 
 
 def drop(connection: Connection, login: str) -> None:
-    """End a login, its sessions, and whatever they left in this database. Raises ``AnalystNotFound``."""
-    cursor = connection.cursor(row_factory=tuple_row)
-    # Its sessions see nothing any more from here on, whatever becomes of the rest.
-    if not cursor.execute("delete from analysts where login = to_regrole(quote_ident(%s))", (login,)).rowcount:
-        raise AnalystNotFound(login=login)
+    """End a login, its sessions, and whatever they left in this database.
+
+    Where PostgreSQL refuses the last step, as when the role owns something in another database, the login is ended all
+    the same: it sees nothing any more and nobody can log in as it. What was in the way being gone, call it again.
+
+    Raises ``AnalystNotFound``, and what PostgreSQL says.
+    """
     with connection.transaction():
-        connection.execute(_statement(_DROP, login))
+        if not _rows(connection, _FOUND, {"login": login, "path": f"search_path={_search_path(connection)}"}):
+            raise AnalystNotFound(login=login)
+        connection.execute("delete from analysts where login = to_regrole(quote_ident(%s))", (login,))
+        connection.execute(_statement(_END, login))
+    with connection.transaction():
         connection.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s", (login,))
         connection.execute(_statement("drop owned by {login}; drop role {login}", login))
+
+
+def _search_path(connection: Connection) -> str:
+    """As PostgreSQL keeps it in the settings of a role."""
+    [(path,)] = _rows(connection, "select quote_ident(analytics_schema())")
+    return str(path)
+
+
+def _rows(connection: Connection, query: LiteralString, parameters: Any = None) -> list[tuple[Any, ...]]:
+    return connection.cursor(row_factory=tuple_row).execute(query, parameters).fetchall()
 
 
 def _statement(text: LiteralString, login: str, **names: sql.Composable) -> sql.Composed:
@@ -111,7 +130,20 @@ _CREATE = "create role {login} login connection limit 5 in role coupon_ledger_an
 _SET = "alter role {login} in database {database} set {name} to {value}"
 
 # Who makes a role may give it out, and only who is a member of it may clear away what it owns.
-_DROP = "alter role {login} nologin; grant {login} to current_user"
+_END = "alter role {login} nologin; grant {login} to current_user"
+
+# A login that a drop has ended and not taken away has no merchants. Its settings tell that it is of this ledger, for
+# the logins of all ledgers of a server are members of the one role.
+_FOUND = """
+select from pg_roles r
+ where r.rolname = %(login)s
+   and (exists (select from analysts a where a.login = r.oid)
+        or exists (select from pg_db_role_setting s
+                    where s.setrole = r.oid and %(path)s = any (s.setconfig)
+                      and s.setdatabase = (select oid from pg_database where datname = current_database()))
+           and exists (select from pg_auth_members m
+                        where m.member = r.oid and m.roleid = 'coupon_ledger_analyst'::regrole))
+"""
 
 _LIST = """
 select r.rolname as login, array_agg(a.merchant_id order by a.merchant_id) as merchants,

@@ -41,17 +41,19 @@ comment on column {analytics}.batches.worth_minor is
 comment on column {analytics}.batches.at_stake_minor is
     'What the unused and locked ones are worth; 0 where that is unknown.';
 comment on column {analytics}.batches.orders is 'Orders that used coupons of the batch.';
-comment on column {analytics}.batches.orders_told is 'Of these, the ones of which it is known what was paid.';
-comment on column {analytics}.batches.paid_minor is 'What was paid for those.';
+comment on column {analytics}.batches.orders_told is 'Of these, the ones told with their first coupon what was paid.';
+comment on column {analytics}.batches.paid_minor is 'What was paid for those, as told then.';
 comment on column {analytics}.batches.position is 'The position in the log of the last event of this row.';
 
 -- name: coupons
+-- Of the wallet, for its key begins with the merchant; who asks for nothing of coupon_status does not even read it.
 create or replace view {analytics}.coupons with (security_invoker = true) as
-select coupon_id, merchant_id, batch_id, template_id, template_version, user_id,
-       effective_state(state, valid_from, valid_until, lock_ends_at, statement_timestamp()) as state,
-       issued_at, valid_from, valid_until, order_id, holder_id, lock_ends_at, redemption_id, discount_minor,
-       balance_minor, version, position
-  from {coupon_status};
+select w.coupon_id, w.merchant_id, w.batch_id, w.template_id, w.template_version, w.user_id,
+       effective_state(w.state, w.valid_from, w.valid_until, w.lock_ends_at, statement_timestamp()) as state,
+       w.issued_at, w.valid_from, w.valid_until, w.order_id, w.holder_id, w.lock_ends_at, c.redemption_id,
+       w.discount_minor, w.balance_minor, w.version, c.position
+  from {wallet} w
+  left join {coupon_status} c on c.coupon_id = w.coupon_id;
 comment on view {analytics}.coupons is 'One row a coupon, as it is now.';
 comment on column {analytics}.coupons.coupon_id is 'The coupon.';
 comment on column {analytics}.coupons.merchant_id is 'Whose ledger it is in.';
@@ -119,7 +121,8 @@ comment on column {analytics}.order_coupons.position is 'The position in the log
 -- name: customers
 create or replace view {analytics}.customers with (security_invoker = true) as
 select merchant_id, user_id, currency, is_first, first_used_at, first_day, first_order_id, first_batch_id,
-       first_channel, last_used_at, uses, orders, orders_told, discount_minor, paid_minor, position
+       first_channel, last_used_at, uses, orders, orders_told, discount_minor, paid_minor, position, first_issued_as,
+       opened_order
   from {customers};
 comment on view {analytics}.customers is 'One row for each user who ever used a coupon, and currency.';
 comment on column {analytics}.customers.merchant_id is 'The merchant.';
@@ -136,19 +139,36 @@ comment on column {analytics}.customers.first_channel is 'online or in_store.';
 comment on column {analytics}.customers.last_used_at is 'When the user used a coupon last.';
 comment on column {analytics}.customers.uses is 'Of coupons, and of parts of vouchers.';
 comment on column {analytics}.customers.orders is 'The orders with them.';
-comment on column {analytics}.customers.orders_told is 'Of these, the ones of which it is known what was paid.';
+comment on column {analytics}.customers.orders_told is 'Of these, the ones told with their first coupon what was paid.';
 comment on column {analytics}.customers.discount_minor is 'What the coupons took off; returns are not taken out of it.';
-comment on column {analytics}.customers.paid_minor is 'What was paid for the orders of which it is known.';
+comment on column {analytics}.customers.paid_minor is 'What was paid for those, as told then.';
 comment on column {analytics}.customers.position is 'The position in the log of the last event of this row.';
+comment on column {analytics}.customers.first_issued_as is
+    'How the coupon of the first use had reached its user: issue, claim, ...';
+comment on column {analytics}.customers.opened_order is
+    'Whether the first use was the first of its order in the batch.';
 
 -- name: daily_statistics
 create or replace view {analytics}.daily_statistics with (security_invoker = true) as
-select merchant_id, batch_id, day, channel, currency, issued, locked, unlocked, used, debited, online, in_store,
-       returned, restored, expired, voided, discount_minor, merchant_funded_minor, platform_funded_minor,
-       returned_minor, orders, orders_told, paid_minor, position
-  from {daily_statistics};
+select d.merchant_id, d.batch_id, d.day, d.channel, d.currency, d.issued, d.locked, d.unlocked, d.used, d.debited,
+       d.online, d.in_store, d.returned, d.restored, d.expired, d.voided, d.discount_minor, d.merchant_funded_minor,
+       d.platform_funded_minor, d.returned_minor, d.orders, d.orders_told, d.paid_minor, d.position, d.first_uses,
+       d.discount_told_minor, d.new_customers, d.new_customer_orders,
+       d.issued * 10000 / nullif(b.quantity, 0) as claim_rate_permyriad,
+       d.first_uses * 10000 / nullif(d.issued, 0) as use_rate_permyriad,
+       d.paid_minor * 10000 / nullif(d.discount_told_minor, 0) as return_on_spend_permyriad,
+       d.new_customer_orders * 10000 / nullif(d.orders, 0) as new_customer_order_share_permyriad
+  from (select s.*,
+               (select count(*) from {customers} c
+                 where c.first_batch_id = s.batch_id and c.first_day = s.day and c.first_issued_as = s.channel
+                   and c.is_first) as new_customers,
+               (select count(*) from {customers} c
+                 where c.first_batch_id = s.batch_id and c.first_day = s.day and c.first_issued_as = s.channel
+                   and c.is_first and c.opened_order) as new_customer_orders
+          from {daily_statistics} s) d
+  left join {batch_balance} b on b.batch_id = d.batch_id;
 comment on view {analytics}.daily_statistics is
-    'One row for each batch, day and channel of issue; every count and amount may be summed over rows.';
+    'One row for each batch, day and channel of issue; every count and amount may be summed over rows, no rate may.';
 comment on column {analytics}.daily_statistics.merchant_id is 'Whose batch it is.';
 comment on column {analytics}.daily_statistics.batch_id is 'The batch.';
 comment on column {analytics}.daily_statistics.day is 'In the batch''s time zone, by when things happened.';
@@ -171,13 +191,29 @@ comment on column {analytics}.daily_statistics.platform_funded_minor is 'The pla
 comment on column {analytics}.daily_statistics.returned_minor is 'What returns and credits gave back.';
 comment on column {analytics}.daily_statistics.orders is
     'Orders that used coupons of the batch, each counted with its first one.';
-comment on column {analytics}.daily_statistics.orders_told is 'Of these, the ones of which it is known what was paid.';
-comment on column {analytics}.daily_statistics.paid_minor is 'What was paid for those.';
+comment on column {analytics}.daily_statistics.orders_told is 'Of these, the ones told with their first coupon what was paid.';
+comment on column {analytics}.daily_statistics.paid_minor is 'What was paid for those, as told then.';
 comment on column {analytics}.daily_statistics.position is 'The position in the log of the last event of this row.';
+comment on column {analytics}.daily_statistics.first_uses is
+    'Coupons used for the first time, in whole or in part, whenever they were issued.';
+comment on column {analytics}.daily_statistics.discount_told_minor is
+    'Of the discount, that of uses with which it was told what was paid.';
+comment on column {analytics}.daily_statistics.new_customers is
+    'Users whose first use at the merchant was one of this row.';
+comment on column {analytics}.daily_statistics.new_customer_orders is
+    'Of the orders, those whose first coupon of the batch was such a use.';
+comment on column {analytics}.daily_statistics.claim_rate_permyriad is
+    'issued of the batch''s quantity, in 1/10,000; rates of several rows are those of their sums.';
+comment on column {analytics}.daily_statistics.use_rate_permyriad is
+    'first_uses of issued, in 1/10,000; that of one day may be over 10,000.';
+comment on column {analytics}.daily_statistics.return_on_spend_permyriad is
+    'paid_minor of discount_told_minor, in 1/10,000.';
+comment on column {analytics}.daily_statistics.new_customer_order_share_permyriad is
+    'new_customer_orders of orders, in 1/10,000.';
 
 -- name: funnel
 create or replace view {analytics}.funnel with (security_invoker = true) as
-select merchant_id, batch_id, issued, locked, used, returned, used_again, seconds_to_use, position
+select merchant_id, batch_id, issued, locked, used, returned, used_again, seconds_to_use_total, position
   from {funnel};
 comment on view {analytics}.funnel is
     'One row a batch: how many coupons ever reached each step, whatever became of them later.';
@@ -188,7 +224,8 @@ comment on column {analytics}.funnel.locked is 'Of these, ever locked by an orde
 comment on column {analytics}.funnel.used is 'Ever used, or spent in part.';
 comment on column {analytics}.funnel.returned is 'Ever returned, in whole or in part.';
 comment on column {analytics}.funnel.used_again is 'Used more than once: after a return, or in parts.';
-comment on column {analytics}.funnel.seconds_to_use is 'From issue to first use, summed over the coupons ever used.';
+comment on column {analytics}.funnel.seconds_to_use_total is
+    'From issue to first use, summed over the coupons ever used: divide by used.';
 comment on column {analytics}.funnel.position is 'The position in the log of the last event of this row.';
 
 -- name: liability
@@ -236,11 +273,12 @@ select r.payload->>'merchant_id' as merchant_id, r.coupon_id, r.payload->>'order
        r.payload->>'redemption_id' as redemption_id, r.payload->>'reason' as reason,
        coalesce(r.payload->>'returned_minor', r.payload->>'credited_minor')::bigint as returned_minor,
        (r.payload->>'restored')::boolean as restored, (r.payload->>'occurred_at')::timestamptz as returned_at,
-       r.position
+       r.position, b.currency
   from (select substr(originator_id, 8) as coupon_id, notification_id as position,
                convert_from(state, 'utf8')::jsonb as payload
           from events
          where topic in ('coupon.returned', 'coupon.credited')) r
+  left join {batch_balance} b on b.batch_id = r.payload->>'batch_id'
  where r.payload->>'merchant_id' = any ((select analyst_merchants())::text[]);
 comment on view {analytics}.returns is 'One row for each time that a use was undone, in part or whole.';
 comment on column {analytics}.returns.merchant_id is 'Whose ledger it is in.';
@@ -255,6 +293,8 @@ comment on column {analytics}.returns.returned_minor is
 comment on column {analytics}.returns.restored is 'Whether it made the coupon unused again.';
 comment on column {analytics}.returns.returned_at is 'When it was undone.';
 comment on column {analytics}.returns.position is 'The position of the event in the log.';
+comment on column {analytics}.returns.currency is
+    'Of returned_minor: ISO 4217; null while the read model of batches is behind.';
 
 -- name: templates
 -- The log itself is not for analysts, so this view reads it with its owner's rights and looks for the merchant itself.

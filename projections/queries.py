@@ -147,7 +147,7 @@ class BalanceRow:
     orders: int
     """That used coupons of the batch."""
     orders_told: int
-    """Of these, the ones of which it is known what was paid."""
+    """Of these, the ones of which it was told what was paid, with their first coupon."""
     paid_minor: int
     """For these."""
     position: int

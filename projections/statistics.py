@@ -32,18 +32,23 @@ Place = tuple[date, str, str]
 class DailyRow:
     """What became of a batch's coupons on one day of its time zone, by the channel in which they were issued.
 
-    Counts and amounts may be summed over any rows; see ``projections/models/daily_statistics.py`` for each.
+    Counts and amounts may be summed over any rows, but for the batch's quantity; see
+    ``projections/models/daily_statistics.py`` for each.
     """
 
     day: date
     batch_id: str
     channel: str
     currency: str
+    quantity: int | None
+    """Coupons that the batch may issue at most; ``None`` where the read model of batches is behind."""
     issued: int
     locked: int
     unlocked: int
     used: int
     debited: int
+    first_uses: int
+    """Coupons that were used for the first time, in whole or in part, whenever they were issued."""
     online: int
     in_store: int
     returned: int
@@ -53,15 +58,23 @@ class DailyRow:
     discount_minor: int
     merchant_funded_minor: int
     platform_funded_minor: int
+    discount_told_minor: int
     returned_minor: int
     orders: int
     orders_told: int
     paid_minor: int
+    new_customers: int
+    new_customer_orders: int
 
     @property
     def place(self) -> Place:
         """The cursor of what follows."""
         return self.day, self.batch_id, self.channel
+
+    @property
+    def rates(self) -> dict[str, int | None]:
+        """Its rates by name; see ``_rates``."""
+        return _rates(self, self.first_uses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,22 +90,49 @@ class FunnelRow:
     used: int
     returned: int
     used_again: int
-    seconds_to_use: int
-    """From issue to first use, summed."""
+    seconds_to_use_total: int
+    """From issue to first use, summed over the coupons ever used."""
     currency: str
     discount_minor: int
+    discount_told_minor: int
+    """Of it, that of uses with which it was told what was paid."""
     returned_minor: int
     orders: int
     orders_told: int
-    """Of the orders, those of which it is known what was paid."""
+    """Of the orders, those told with their first coupon what was paid."""
     paid_minor: int
+    """For these, as told then."""
     new_customers: int
     """Users whose first use at the merchant was one of this batch."""
+    new_customer_orders: int
+    """Of the orders, those whose first coupon of the batch was such a first use."""
 
     @property
     def place(self) -> str:
         """The cursor of what follows."""
         return self.batch_id
+
+    @property
+    def rates(self) -> dict[str, int | None]:
+        """Its rates by name; see ``_rates``."""
+        return _rates(self, self.used) | {"lock_rate_permyriad": _permyriad(self.locked, self.issued)}
+
+
+def _rates(row: DailyRow | FunnelRow, coupons_used: int) -> dict[str, int | None]:
+    """Each rate is one quotient of sums, in permyriad, rounded down, and ``None`` where there is nothing to divide by.
+
+    The view ``daily_statistics`` of ``analytics.sql`` has the same, and a test holds them together.
+    """
+    return {
+        "claim_rate_permyriad": _permyriad(row.issued, row.quantity),
+        "use_rate_permyriad": _permyriad(coupons_used, row.issued),
+        "return_on_spend_permyriad": _permyriad(row.paid_minor, row.discount_told_minor),
+        "new_customer_order_share_permyriad": _permyriad(row.new_customer_orders, row.orders),
+    }
+
+
+def _permyriad(part: int, whole: int | None) -> int | None:
+    return part * 10_000 // whole if whole else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +215,15 @@ def funnel(
     return _rows(connection, FunnelRow, "funnel", merchant_id=merchant_id, campaign=campaign, after=after, limit=limit)
 
 
-def liability(connection: Connection, merchant_id: str, at: date, *, batch_id: str | None = None) -> list[LiabilityRow]:
-    """The accounts at the end of the month that the day is in, or as they are so far while it lasts.
+def liability(
+    connection: Connection, merchant_id: str, at: date | None = None, *, batch_id: str | None = None
+) -> list[LiabilityRow]:
+    """The accounts at the end of the month that the day is in; without a day, of all that is posted.
 
-    Months are those of each batch's time zone. Coupons that two funders share count on the rows of both.
+    Months are those of each batch's time zone, so there is no one day that is today of all of them. Coupons that two
+    funders share count on the rows of both. Raises ``InvalidField``.
     """
-    if at < FIRST_DAY:
+    if at is not None and at < FIRST_DAY:
         raise InvalidField("the day is not before 1970", field="at")
     return _rows(connection, LiabilityRow, "liability", merchant_id=merchant_id, batch_id=batch_id, at=at)
 

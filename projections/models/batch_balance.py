@@ -43,8 +43,9 @@ from projections.projection import Connection, Projection
 class BatchBalance(Projection):
     """One row a batch. States are as stored: ``unused`` includes coupons that the clock calls PENDING or EXPIRED.
 
-    What is at stake is what ``liability`` has outstanding. An order counts once, with what was paid for it, when it
-    first uses a coupon of the batch; over batches it counts for each.
+    What is at stake is what ``liability`` has outstanding. An order counts once, when it first uses a coupon of the
+    batch, with what was told to be paid for it with that coupon: what a later confirmation of the same order tells is
+    not counted. Over batches it counts for each.
     """
 
     name = "batch_balance"
@@ -91,8 +92,8 @@ class BatchBalance(Projection):
             worth_minor      bigint,                   -- the most that one can take off; null where unbounded
             at_stake_minor   bigint      not null,     -- what unused and locked ones are worth; 0 where that is unknown
             orders           bigint      not null,     -- that used coupons of the batch
-            orders_told      bigint      not null,     -- of them, those of which it is known what was paid
-            paid_minor       bigint      not null,     -- for these orders
+            orders_told      bigint      not null,     -- of them, those told with their first coupon what was paid
+            paid_minor       bigint      not null,     -- for these orders, as told then
             position         bigint      not null,     -- of the last event that moved this row
             constraint conservation_law check (issued = unused + locked + used + expired + voided),
             constraint within_quantity check (issued <= quantity),

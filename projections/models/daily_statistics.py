@@ -24,21 +24,22 @@ from ledger.events import (
 from projections.chunk import Chunk
 from projections.models.bulk import add_rows
 from projections.models.past import first_uses, origins, terms_of
+from projections.models.steps import first_steps
 from projections.projection import Connection, Projection
 
 
 class DailyStatistics(Projection):
     """One row for each batch, day of the batch's time zone, and channel in which the coupons were issued.
 
-    Every column may be summed over any rows, so rates are asked of sums: claim rate ``issued / quantity`` (of batch
-    balance), use rate ``(used - restored) / issued``, return on spend ``paid_minor / discount_minor``. Days are those
-    of ``occurred_at``. An order counts once for a batch, with what was paid for it, on the row of the first coupon that
-    it used; over batches it counts for each. Users cannot be summed: distinct ones are asked of order coupons, and
-    which of them are new of customers.
+    Every column may be summed over any rows; the rates that are made of them are in ``projections/statistics.py``. Days
+    are those of ``occurred_at``. An order counts once for a batch, on the row of the first coupon that it used, with
+    what was told to be paid for it with that coupon: what a later confirmation of the same order tells is not counted.
+    Over batches it counts for each. Users cannot be summed: distinct ones are asked of order coupons, and how many of
+    them were new on a row's day, of customers.
     """
 
     name = "daily_statistics"
-    version = 1
+    version = 2
     folds = (
         CouponIssued,
         CouponLocked,
@@ -62,6 +63,7 @@ class DailyStatistics(Projection):
             unlocked              bigint not null,  -- locks let go, or whose end was written down
             used                  bigint not null,  -- uses that ended the coupon
             debited               bigint not null,  -- parts of vouchers that orders spent
+            first_uses            bigint not null,  -- of used and debited, those that were their coupon's first
             online                bigint not null,  -- of used and debited, those of web shops
             in_store              bigint not null,  -- and those at tills
             returned              bigint not null,  -- returns, in whole or in part, and credits of vouchers
@@ -71,13 +73,15 @@ class DailyStatistics(Projection):
             discount_minor        bigint not null,  -- of used and debited
             merchant_funded_minor bigint not null,  -- the merchant's part of that
             platform_funded_minor bigint not null,  -- the platform's part
+            discount_told_minor   bigint not null,  -- of the discount, that of uses told with what was paid
             returned_minor        bigint not null,  -- given back by returns and credits
             orders                bigint not null,  -- that used coupons, each with its first one of the batch
-            orders_told           bigint not null,  -- of them, those of which it is known what was paid
-            paid_minor            bigint not null,  -- for these orders
+            orders_told           bigint not null,  -- of them, those told with their first coupon what was paid
+            paid_minor            bigint not null,  -- for these orders, as told then
             position              bigint not null,  -- of the last event that moved this row
             primary key (batch_id, day, channel),
             check (online + in_store = used + debited),
+            check (first_uses <= used + debited),
             check (merchant_funded_minor + platform_funded_minor = discount_minor)
         ) with (fillfactor = 50);
         create index on {table} (merchant_id, day);
@@ -87,6 +91,7 @@ class DailyStatistics(Projection):
         """Add up the chunk by row, then write each row once."""
         issued_as, terms = origins(chunk, connection), terms_of(chunk, connection)
         first_of_orders = first_uses(chunk, connection).in_batch
+        first_of_coupons = first_steps(chunk, connection).used
         days: dict[tuple[str, str, str], Counter[str]] = {}
         events: Sequence[tuple[int, datetime, Any]] = chunk.events
         for position, _, event in events:
@@ -101,6 +106,8 @@ class DailyStatistics(Projection):
             step(row, event)
             if position in first_of_orders:
                 _order(row, event)
+            if position in first_of_coupons:
+                row["first_uses"] += 1
             row["position"] = position
         rows = {(*key, terms[key[0]].merchant_id, terms[key[0]].currency): row for key, row in days.items()}
         add_rows(connection, table, _KEY, _KEPT, _ADDED, rows)
@@ -109,9 +116,9 @@ class DailyStatistics(Projection):
 _KEY: dict[LiteralString, LiteralString] = {"batch_id": "text", "day": "date", "channel": "text"}
 _KEPT: dict[LiteralString, LiteralString] = {"merchant_id": "text", "currency": "text"}
 _ADDED: tuple[LiteralString, ...] = (
-    "issued", "locked", "unlocked", "used", "debited", "online", "in_store", "returned", "restored", "expired",
-    "voided", "discount_minor", "merchant_funded_minor", "platform_funded_minor", "returned_minor", "orders",
-    "orders_told", "paid_minor",
+    "issued", "locked", "unlocked", "used", "debited", "first_uses", "online", "in_store", "returned", "restored",
+    "expired", "voided", "discount_minor", "merchant_funded_minor", "platform_funded_minor", "discount_told_minor",
+    "returned_minor", "orders", "orders_told", "paid_minor",
 )  # fmt: skip
 
 
@@ -142,6 +149,8 @@ def _spent(row: Counter[str], event: CouponUsed | CouponDebited) -> None:
     row["discount_minor"] += event.discount_minor
     row["merchant_funded_minor"] += event.merchant_funded_minor
     row["platform_funded_minor"] += event.platform_funded_minor
+    if event.paid_minor is not None:
+        row["discount_told_minor"] += event.discount_minor
 
 
 def _returned(row: Counter[str], event: CouponReturned) -> None:

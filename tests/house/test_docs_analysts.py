@@ -6,7 +6,7 @@ import heapq
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
@@ -40,8 +40,20 @@ SHARES = {"merchant": 300, "platform": 200}
 # --- a spring of two merchants ------------------------------------------------------------------------------
 
 
+def terms(currency: str) -> Terms:
+    return Terms(
+        benefit=Benefit(kind="amount_off", value_minor=WORTH),
+        currency=currency,
+        stacking_mode="stackable",
+        merchant_share_permyriad=6_000,
+    )
+
+
 class Spring:
-    """One merchant's coupons: issued, used, returned, expired and voided on days of 2017, and a few of today."""
+    """One merchant's coupons: issued, used, returned, expired and voided on days of 2017, and a few of today.
+
+    Merchants have the same campaigns, user ids and order ids, for these are each merchant's own.
+    """
 
     def __init__(self, ledger: Ledger, merchant_id: str, seed: int) -> None:
         self.random = random.Random(seed)
@@ -55,30 +67,25 @@ class Spring:
         """The batch that is used for small orders."""
 
     def live(self) -> None:
-        terms = Terms(
-            benefit=Benefit(kind="amount_off", value_minor=WORTH),
-            currency="EUR",
-            stacking_mode="stackable",
-            merchant_share_permyriad=6_000,
-        )
-        for number, campaign in enumerate(["spring", "spring", "early summer"]):
+        plans = [("spring", "EUR"), ("spring", "USD"), ("spring", "EUR"), ("early summer", "EUR")]
+        for number, (campaign, currency) in enumerate(plans):
             batch_id = self.shop.batch(
-                terms=terms, quantity=40, per_user_limit=None, campaign=campaign, name=f"Batch {number}",
+                terms=terms(currency), quantity=40, per_user_limit=None, campaign=campaign, name=f"Batch {number}",
                 valid_for_seconds=86_400 * 45,
             )  # fmt: skip
             self.dear = batch_id
             for _ in range(30):
-                self._plan(SPRING + timedelta(days=self.random.uniform(20 * number, 50)), self._issue, batch_id)
+                self._plan(SPRING + timedelta(days=self.random.uniform(13 * number, 50)), self._issue, batch_id)
         while self.to_do:
             at, _, step, arguments = heapq.heappop(self.to_do)
             step(at, *arguments)
-        self._of_today(terms)
+        self._of_today()
 
     def _plan(self, at: datetime, step: Callable[..., None], *arguments: Any) -> None:
         heapq.heappush(self.to_do, (at, next(self.numbers), step, arguments))
 
     def _issue(self, at: datetime, batch_id: str) -> None:
-        user_id = f"{self.shop.merchant_id}-{self.random.randrange(12)}"
+        user_id = f"user-{self.random.randrange(12)}"
         issued = self.ledger.do(use_cases.issue(self.shop.request(at=at), batch_id, [user_id])).answer["coupons"][0]
         fate = self.random.random()
         later = at + timedelta(days=self.random.uniform(0, 20))
@@ -123,13 +130,13 @@ class Spring:
     def _void(self, at: datetime, coupon_id: str) -> None:
         self.ledger.do(use_cases.void(self.shop.request(at=at), coupon_id, reason="mistake"))
 
-    def _of_today(self, terms: Terms) -> None:
+    def _of_today(self) -> None:
         now = self.ledger.store.now()
-        for days in (2, 5, 30):
+        for days, currency in ((2, "EUR"), (5, "EUR"), (3, "USD"), (30, "EUR")):
             batch_id = self.shop.batch(
-                terms=terms, per_user_limit=None, campaign="today", valid_for_seconds=86_400 * days
+                terms=terms(currency), per_user_limit=None, campaign="today", valid_for_seconds=86_400 * days
             )
-            users = [f"{self.shop.merchant_id}-{number}" for number in (3, 5, 5, 7, 7, 7)]
+            users = [f"user-{number}" for number in (3, 5, 5, 7, 7, 7)]
             self.ledger.do(use_cases.issue(self.shop.request(at=now), batch_id, users))
 
 
@@ -139,10 +146,13 @@ class Spring:
 class Plain:
     """What one merchant's events say, added up one by one."""
 
-    def __init__(self, log: Iterator[Any], merchant_id: str, now: datetime) -> None:
+    def __init__(self, log: Iterable[Any], merchant_id: str, now: datetime) -> None:
         self.now = now
+        self.merchant_id = merchant_id
         self.log = [each.event for each in log if each.event.merchant_id == merchant_id]
         self.batches = {each.originator_id[6:]: each for each in self.of(events.BatchCreated)}
+        currencies = {each.originator_id[9:]: each.terms["currency"] for each in self.of(events.TemplateCreated)}
+        self.currencies = {id: currencies[each.template_id] for id, each in self.batches.items()}
         self.issued = {each.originator_id: each for each in self.of(events.CouponIssued)}
         self.uses = self.of(events.CouponUsed)
         self.returns = self.of(events.CouponReturned)
@@ -152,6 +162,9 @@ class Plain:
 
     def campaign(self, event: Any) -> str:
         return str(self.batches[event.batch_id].campaign)
+
+    def currency(self, event: Any) -> str:
+        return str(self.currencies[event.batch_id])
 
     def campaigns(self) -> list[str]:
         return sorted({each.campaign for each in self.batches.values()})
@@ -180,35 +193,26 @@ def rates(plain: Plain) -> list[tuple[Any, ...]]:
     found = []
     for campaign in plain.campaigns():
         quantity = sum(each.quantity for each in plain.batches.values() if each.campaign == campaign)
-        issued = [id for id, each in plain.issued.items() if plain.campaign(each) == campaign]
-        used = {each.originator_id for each in plain.uses if plain.campaign(each) == campaign}
-        found.append(
-            (
-                campaign,
-                quantity,
-                len(issued),
-                len(used),
-                percent(len(issued), quantity),
-                percent(len(used), len(issued)),
-            )
-        )
+        issued = len([each for each in plain.issued.values() if plain.campaign(each) == campaign])
+        used = len({each.originator_id for each in plain.uses if plain.campaign(each) == campaign})
+        found.append((campaign, quantity, issued, used, percent(issued, quantity), percent(used, issued)))
     return found
 
 
 def returns_on_spend(plain: Plain) -> list[tuple[Any, ...]]:
     first, until = date(2017, 4, 1), date(2017, 7, 1)
-    touched = {plain.campaign(each) for each in plain.log if isinstance(each, events.CouponEvent)
-               and first <= each.occurred_at.date() < until}  # fmt: skip
+
+    def key(each: Any) -> tuple[str, str] | None:
+        return (plain.campaign(each), plain.currency(each)) if first <= each.occurred_at.date() < until else None
+
     found = []
-    for campaign in sorted(touched):
-
-        def mine(use: Any, campaign: str = campaign) -> bool:
-            return plain.campaign(use) == campaign and first <= use.occurred_at.date() < until
-
-        discount = sum(use.discount_minor for use in plain.uses if mine(use))
-        paid = sum(use.paid_minor for use in plain.paid_once() if mine(use))
-        rate = rounded(Decimal(paid) / discount, 2) if discount else None
-        found.append((campaign, "EUR", discount, paid, rate))
+    touched = {key(each) for each in plain.log if isinstance(each, events.CouponEvent)} - {None}
+    for campaign, currency in sorted(each for each in touched if each is not None):
+        mine = [use for use in plain.uses if key(use) == (campaign, currency)]
+        told = sum(use.discount_minor for use in mine if use.paid_minor is not None)
+        paid = sum(use.paid_minor for use in plain.paid_once() if use in mine)
+        rate = rounded(Decimal(paid) / told, 2) if told else None
+        found.append((campaign, currency, sum(use.discount_minor for use in mine), paid, rate))
     return found
 
 
@@ -219,7 +223,8 @@ def losing_batches(plain: Plain) -> list[tuple[Any, ...]]:
         cost -= sum(each.returned_minor for each in plain.returns if each.batch_id == batch_id)
         paid = sum(use.paid_minor for use in plain.paid_once() if use.batch_id == batch_id)
         if cost > paid * 0.25:
-            found.append((batch_id, batch.name, "EUR", cost, int(rounded(Decimal(paid) / 4, 0))))
+            margin = int(rounded(Decimal(paid) / 4, 0))
+            found.append((batch_id, batch.name, plain.currencies[batch_id], cost, margin))
     return found
 
 
@@ -247,61 +252,63 @@ def days_to_use(plain: Plain) -> list[tuple[Any, ...]]:
 
 
 def breakage(plain: Plain) -> list[tuple[Any, ...]]:
-    found = Counter(month(each.occurred_at) for each in plain.of(events.CouponExpired))
-    return [
-        (at, funder, "EUR", coupons * SHARES[funder])
-        for at, coupons in sorted(found.items())
-        for funder in sorted(SHARES)
-    ]
+    found = Counter((month(each.occurred_at), plain.currency(each)) for each in plain.of(events.CouponExpired))
+    return sorted(
+        (at, funder, currency, coupons * SHARES[funder])
+        for (at, currency), coupons in found.items()
+        for funder in SHARES
+    )
 
 
 def ending_soon(plain: Plain) -> list[tuple[Any, ...]]:
     gone = {each.originator_id for each in plain.log if isinstance(each, events.CouponUsed | events.CouponVoided)}
-    found: dict[str, list[datetime]] = defaultdict(list)
+    found: dict[tuple[str, str], list[datetime]] = defaultdict(list)
     for id, each in plain.issued.items():
         if id not in gone and plain.now < each.valid_until < plain.now + timedelta(days=7):
-            found[each.user_id].append(each.valid_until)
-    rows = [(user, "EUR", len(ends), WORTH * len(ends), min(ends)) for user, ends in found.items()]
-    return sorted(rows, key=lambda row: (-row[3], row[0]))[:20]
+            found[each.user_id, plain.currency(each)].append(each.valid_until)
+    return [(*key, len(ends), WORTH * len(ends), min(ends)) for key, ends in found.items()]
 
 
 def combined(plain: Plain) -> list[tuple[Any, ...]]:
     totals = {each.order_id: each.order_total_minor for each in plain.of(events.CouponLocked)}
-    by_order: dict[str, list[Any]] = defaultdict(list)
+    by_order: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for use in plain.uses:
-        by_order[use.order_id].append(use)
-    rows = [
-        (order, len(uses), len({use.batch_id for use in uses}), sum(use.discount_minor for use in uses), totals[order])
-        for order, uses in by_order.items()
-        if len(uses) > 1
-    ]
-    return sorted(rows, key=lambda row: (-row[3], row[0]))
+        by_order[use.order_id, use.currency].append(use)
+    rows = []
+    for (order, currency), uses in by_order.items():
+        batches, discount = len({use.batch_id for use in uses}), sum(use.discount_minor for use in uses)
+        if len(uses) > 1:
+            rows.append((order, currency, len(uses), batches, discount, totals[order]))
+    return sorted(rows, key=lambda row: (row[1], -row[4], row[0]))
 
 
 def undone(plain: Plain) -> list[tuple[Any, ...]]:
     found = []
-    for reason in sorted({each.reason for each in plain.returns}):
-        of = [each for each in plain.returns if each.reason == reason]
+    for currency, reason in sorted({(plain.currency(each), each.reason) for each in plain.returns}):
+        of = [each for each in plain.returns if (plain.currency(each), each.reason) == (currency, reason)]
         times = len({each.redemption_id for each in of})
-        found.append((reason, times, sum(each.returned_minor for each in of), percent(times, len(plain.uses), 2)))
+        uses = len([use for use in plain.uses if use.currency == currency])
+        found.append((currency, reason, times, sum(each.returned_minor for each in of), percent(times, uses, 2)))
     return found
 
 
 def owed(plain: Plain) -> list[tuple[Any, ...]]:
-    moved: dict[date, int] = defaultdict(int)
+    moved: dict[tuple[str, date], int] = defaultdict(int)
     for each in plain.log:
         if isinstance(each, events.CouponIssued):
-            moved[month(each.occurred_at)] += 1
+            moved[plain.currency(each), month(each.occurred_at)] += 1
         elif isinstance(each, events.CouponUsed | events.CouponExpired | events.CouponVoided):
-            moved[month(each.occurred_at)] -= 1
+            moved[plain.currency(each), month(each.occurred_at)] -= 1
         elif isinstance(each, events.CouponReturned):
-            moved[month(each.occurred_at)] += each.restored
-    found, left = [], 0
-    for at, coupons in sorted(moved.items()):
-        left += coupons
-        found += [(at, funder, "EUR", left * SHARES[funder]) for funder in sorted(SHARES)]
-    return found
+            moved[plain.currency(each), month(each.occurred_at)] += each.restored
+    found, left = [], Counter[str]()
+    for (currency, at), coupons in sorted(moved.items()):
+        left[currency] += coupons
+        found += [(at, funder, currency, left[currency] * SHARES[funder]) for funder in SHARES]
+    return sorted(found)
 
+
+Asked = Callable[..., tuple[Connection, list[Plain]]]
 
 ANSWERS: dict[int, Callable[[Plain], list[tuple[Any, ...]]]] = {
     1: rates,
@@ -317,23 +324,33 @@ ANSWERS: dict[int, Callable[[Plain], list[tuple[Any, ...]]]] = {
 }
 
 
+def expected(number: int, merchants: list[Plain]) -> list[tuple[Any, ...]]:
+    """Each merchant's answer with its name in front, one after the other; question 7 has one order for all."""
+    rows = [(plain.merchant_id, *row) for plain in merchants for row in ANSWERS[number](plain)]
+    return sorted(rows, key=lambda row: (row[2], -row[4], *row[:2]))[:20] if number == 7 else rows
+
+
 # --- and the page -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def asked(database_url: str) -> Iterator[tuple[Connection, Plain]]:
-    """An analyst's session on two merchants' spring, and one merchant's events in plain sums."""
+def asked(database_url: str) -> Iterator[Asked]:
+    """Makes an analyst's session for some of three merchants that had a spring, with their events in plain sums."""
     schema = f"test_analysts_{random.SystemRandom().randrange(10**9)}"
     migrate(database_url, schema)
     ledger = Ledger(Store(Database(database_url, schema)))
     try:
-        for number, merchant_id in enumerate(["acme", "rival"]):
-            Spring(ledger, merchant_id, seed=number).live()
+        for number, merchant_id in enumerate(["acme", "other-shop", "rival"]):
+            Spring(ledger, merchant_id, seed=number + 11).live()
         Runner(ledger.store.database).catch_up()
         logins = Logins(ledger.store.database)
-        with ledger.store.connection() as connection:
-            plain = Plain(ledger.store.read(connection, 0, 1_000_000), "acme", ledger.store.now())
-        yield logins.session(logins.create("acme")), plain
+
+        def asked(*merchants: str) -> tuple[Connection, list[Plain]]:
+            with ledger.store.connection() as connection:
+                log, now = list(ledger.store.read(connection, 0, 1_000_000)), ledger.store.now()
+            return logins.session(logins.create(*merchants)), [Plain(log, id, now) for id in merchants]
+
+        yield asked
         logins.end()
     finally:
         ledger.close()
@@ -344,17 +361,28 @@ def test_every_question_is_checked() -> None:
     assert QUESTIONS.keys() == ANSWERS.keys() == set(range(1, 11))
 
 
+@pytest.mark.parametrize("merchants", [("acme",), ("acme", "other-shop")], ids=len)
 @pytest.mark.parametrize("number", range(1, 11))
-def test_a_question_answers_what_the_events_say(number: int, asked: tuple[Connection, Plain]) -> None:
-    connection, plain = asked
-    expected = ANSWERS[number](plain)
-    assert expected
-    assert [tuple(row) for row in connection.execute(QUESTIONS[number])] == expected
+def test_a_question_answers_what_the_events_say(number: int, merchants: tuple[str, ...], asked: Asked) -> None:
+    connection, plain = asked(*merchants)
+    rows = expected(number, plain)
+    assert {row[0] for row in rows} == set(merchants)
+    assert [tuple(row) for row in connection.execute(QUESTIONS[number])] == rows
 
 
-def test_the_page_lists_every_view_with_its_columns_in_their_order(asked: tuple[Connection, Plain]) -> None:
+def test_the_merchants_share_what_is_each_merchants_own(asked: Asked) -> None:
+    """Without this, a question that forgets the merchant would be answered rightly."""
+    _, (one, other) = asked("acme", "other-shop")
+    assert {use.holder_id for use in one.uses} & {use.holder_id for use in other.uses}
+    assert {use.order_id for use in one.uses} & {use.order_id for use in other.uses}
+    assert one.campaigns() == other.campaigns()
+    assert set(one.currencies.values()) == {"EUR", "USD"}
+    assert {one.currency(each) for each in one.returns} == {"EUR", "USD"}
+
+
+def test_the_page_lists_every_view_with_its_columns_in_their_order(asked: Asked) -> None:
     """The page is the contract: a column that is renamed, moved or taken away is seen here."""
-    connection, _ = asked
+    connection, _ = asked("acme")
     found = connection.execute(
         """
         select c.relname, array_agg(a.attname::text order by a.attnum), obj_description(c.oid)

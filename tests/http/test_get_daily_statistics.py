@@ -56,9 +56,54 @@ def test_tells_each_day_what_happened(analyst, batch_id, project):
     ]
     used = {name: value for name, value in found["days"][-1].items() if value and type(value) is int}
     assert used == {
-        "locked": 1, "used": 1, "in_store": 1, "discount_minor": 400, "merchant_funded_minor": 300,
-        "platform_funded_minor": 100, "orders": 1, "orders_told": 1, "paid_minor": 3_600,
+        "quantity": 50, "locked": 1, "used": 1, "first_uses": 1, "in_store": 1, "discount_minor": 400,
+        "merchant_funded_minor": 300, "platform_funded_minor": 100, "discount_told_minor": 400, "orders": 1,
+        "orders_told": 1, "paid_minor": 3_600, "new_customers": 1, "new_customer_orders": 1,
+        "return_on_spend_permyriad": 90_000, "new_customer_order_share_permyriad": 10_000,
     }  # fmt: skip
+    assert [row["claim_rate_permyriad"] for row in found["days"]] == [200, 400, 600, 0]
+    assert [row["use_rate_permyriad"] for row in found["days"]] == [0, 0, 0, None]
+
+
+def pay(shop, batch_id, order_id, users, paid):
+    """An order of one or two users, confirmed coupon by coupon, each with what is then told to be paid."""
+    for user_id, paid_minor in zip(users, paid, strict=True):
+        coupon_id = shop.coupon(user_id, batch_id)
+        held = use_cases.lock(
+            shop.request(), order_id, user_id=user_id, coupon_ids=[coupon_id], order_total_minor=8_000
+        )
+        shop.ledger.do(held)
+        used = Redemption(coupon_id=coupon_id, discount_minor=500)
+        shop.ledger.do(use_cases.confirm(shop.request(), order_id, [used], paid_minor=paid_minor))
+
+
+def test_rates_are_quotients_of_sums_that_mean_the_same_as_the_funnels(analyst, shop, project):
+    """An order of two new users is one order of a new customer, and spend is that of which the return is known."""
+    terms = replace(TERMS, stacking_mode="stackable")
+    batch_id = shop.batch(terms=terms, quantity=20, per_user_limit=None)
+    pay(shop, batch_id, "shared", ["ann", "bob"], [2_000, 2_000])
+    pay(shop, batch_id, "untold", ["ann"], [None])
+    project()
+    today = shop.ledger.store.now().date()
+    span = {"from": str(today - timedelta(days=2)), "until": str(today + timedelta(days=3))}
+    [day] = analyst.get("/v1/statistics/daily", **span).ok()["days"]
+    [funnel] = analyst.get("/v1/statistics/funnel").ok()["batches"]
+    expected = {
+        "claim_rate_permyriad": 1_500, "use_rate_permyriad": 10_000, "return_on_spend_permyriad": 20_000,
+        "new_customers": 2, "new_customer_orders": 1, "new_customer_order_share_permyriad": 5_000, "orders": 2,
+        "orders_told": 1, "paid_minor": 2_000, "discount_minor": 1_500, "discount_told_minor": 1_000,
+    }  # fmt: skip
+    for row in (day, funnel):
+        assert {name: row[name] for name in expected} == expected
+
+
+def test_an_order_is_told_with_its_first_coupon(analyst, shop, project):
+    """What a later confirmation tells is on its coupon's row of order_coupons alone: docs/analysts.md says so."""
+    batch_id = shop.batch(terms=replace(TERMS, stacking_mode="stackable"), per_user_limit=None)
+    pay(shop, batch_id, "in parts", ["ann", "ann"], [None, 7_000])
+    project()
+    [row] = analyst.get("/v1/statistics/funnel").ok()["batches"]
+    assert (row["orders"], row["orders_told"], row["paid_minor"]) == (1, 0, 0)
 
 
 def test_the_range_is_half_open(analyst, batch_id, project):
@@ -102,7 +147,7 @@ def test_the_csv_has_every_row_and_the_same_figures(analyst, batch_id, shop, pro
     assert answer.headers["Content-Disposition"] == 'attachment; filename="daily.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.response.text)))
     whole = analyst.get("/v1/statistics/daily", **SPAN).ok()["days"]
-    assert rows == [{name: str(value) for name, value in row.items()} for row in whole]
+    assert rows == [{name: "" if value is None else str(value) for name, value in row.items()} for row in whole]
 
 
 @pytest.mark.parametrize(

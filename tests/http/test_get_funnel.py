@@ -63,9 +63,10 @@ def test_counts_each_coupon_once_at_each_step(analyst, batch_id, project):
     assert row == {
         "batch_id": batch_id, "campaign": "spring", "name": "Batch", "quantity": 20, "issued": 8, "locked": 4,
         "used": 3, "returned": 1, "used_again": 1, "claim_rate_permyriad": 4_000, "lock_rate_permyriad": 5_000,
-        "use_rate_permyriad": 3_750, "currency": "EUR", "discount_minor": 1_000, "returned_minor": 250, "orders": 4,
-        "orders_told": 4, "paid_minor": 3_000, "return_on_spend_permyriad": 30_000, "new_customers": 2,
-        "new_customer_share_permyriad": 5_000,
+        "use_rate_permyriad": 3_750, "currency": "EUR", "discount_minor": 1_000, "discount_told_minor": 1_000,
+        "returned_minor": 250, "orders": 4, "orders_told": 4, "paid_minor": 3_000,
+        "return_on_spend_permyriad": 30_000, "new_customers": 2, "new_customer_orders": 2,
+        "new_customer_order_share_permyriad": 5_000,
     }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def test_a_customer_is_new_once(analyst, batch_id, shop, project):
     project()
     found = {row["campaign"]: row for row in analyst.get("/v1/statistics/funnel").ok()["batches"]}
     assert (found["summer"]["orders"], found["summer"]["new_customers"]) == (1, 0)
-    assert found["summer"]["new_customer_share_permyriad"] == 0
+    assert found["summer"]["new_customer_order_share_permyriad"] == 0
     assert found["spring"]["new_customers"] == 2
 
 
@@ -87,7 +88,7 @@ def test_where_nothing_happened_there_is_no_rate(analyst, shop, project):
     [row] = analyst.get("/v1/statistics/funnel").ok()["batches"]
     assert (row["batch_id"], row["issued"], row["claim_rate_permyriad"]) == (batch_id, 0, 0)
     rates = ("lock_rate_permyriad", "use_rate_permyriad", "seconds_to_use", "return_on_spend_permyriad",
-             "new_customer_share_permyriad")  # fmt: skip
+             "new_customer_order_share_permyriad")  # fmt: skip
     assert {row[name] for name in rates} == {None}
 
 

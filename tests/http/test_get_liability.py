@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -67,13 +67,23 @@ def test_what_is_issued_is_somewhere(auditor, batch_id, project):
         assert issued == sum(others)
 
 
-def test_today_unless_told(auditor, shop, project):
-    shop.coupon()
+def test_all_that_is_posted_unless_told(auditor, batch_id, shop, project):
+    """In Kiritimati a month begins while in UTC it is still the month before, so no one month is the present one."""
+    east = shop.batch(time_zone="Pacific/Kiritimati", per_user_limit=None, valid_for_seconds=86_400 * 300)
+    now = shop.ledger.store.now()
+    end = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC) - timedelta(hours=2)
+    shop.ledger.do(use_cases.claim(shop.request(at=end), east, "user-1"))
     project()
-    now = shop.ledger.store.now().astimezone(UTC)
-    found = auditor.get("/v1/statistics/liability").ok()
-    assert found["month"] == f"{now:%Y-%m}-01"
+    found = auditor.get("/v1/statistics/liability", batch_id=east).ok()
+    assert found["month"] is None
     assert sums(found) == {"merchant": [500, 500, 0, 0, 0, 0]}
+    assert sums(auditor.get("/v1/statistics/liability", batch_id=east, at=f"{end:%Y-%m-%d}").ok()) == {}
+    whole = sums(auditor.get("/v1/statistics/liability").ok())
+    assert whole["platform"] == [800, 400, 160, 40, 0, 200]
+    answer = auditor.get("/v1/statistics/liability.csv", batch_id=east)
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="liability.csv"'
+    [row] = csv.DictReader(io.StringIO(answer.response.text))
+    assert (row["month"], row["outstanding_minor"]) == ("", "500")
 
 
 def test_of_one_batch(auditor, batch_id, shop, project):
@@ -92,7 +102,8 @@ def test_the_csv_has_the_same_figures(auditor, batch_id, project):
     assert answer.headers["Content-Disposition"] == 'attachment; filename="liability-2026-04-01.csv"'
     whole = auditor.get("/v1/statistics/liability", at="2026-04-30").ok()
     shown = [{"month": "2026-04-01"} | {name: str(value) for name, value in row.items()} for row in whole["accounts"]]
-    assert list(csv.DictReader(io.StringIO(answer.response.text))) == shown
+    found = list(csv.DictReader(io.StringIO(answer.response.text)))
+    assert found == [row | {"valued": "true"} for row in shown]
 
 
 def test_nobody_sees_another_merchants_accounts(as_role, batch_id, project):

@@ -14,10 +14,11 @@ SPENT = (events.CouponUsed, events.CouponDebited)
 BACK = (events.CouponReturned, events.CouponCredited)
 ZEROS = {
     "daily_statistics": (
-        "issued locked unlocked used debited online in_store returned restored expired voided discount_minor "
-        "merchant_funded_minor platform_funded_minor returned_minor orders orders_told paid_minor"
+        "issued locked unlocked used debited first_uses online in_store returned restored expired voided "
+        "discount_minor merchant_funded_minor platform_funded_minor discount_told_minor returned_minor orders "
+        "orders_told paid_minor"
     ),
-    "funnel": "issued locked used returned used_again seconds_to_use",
+    "funnel": "issued locked used returned used_again seconds_to_use_total",
     "liability": (
         "issued_debit_minor issued_credit_minor outstanding_debit_minor outstanding_credit_minor redeemed_debit_minor "
         "redeemed_credit_minor unspent_debit_minor unspent_credit_minor breakage_debit_minor breakage_credit_minor "
@@ -102,13 +103,19 @@ class Reckoning:
             row[event.channel] += 1
             for name in ("discount_minor", "merchant_funded_minor", "platform_funded_minor"):
                 row[name] += getattr(event, name)
-            if not any((use.order_id, use.batch_id) == (event.order_id, event.batch_id) for use in self.order_uses):
+            row["discount_told_minor"] += 0 if event.paid_minor is None else event.discount_minor
+            row["first_uses"] += not any(isinstance(earlier, SPENT) for earlier in self.past[event.originator_id])
+            if not self._known(event):
                 row["orders"] += 1
                 row["orders_told"] += event.paid_minor is not None
                 row["paid_minor"] += event.paid_minor or 0
         if isinstance(event, BACK):
             row["restored"] += event.restored
             row["returned_minor"] += _given(event)
+
+    def _known(self, event: Any) -> bool:
+        """Whether the order used a coupon of the batch before."""
+        return any((use.order_id, use.batch_id) == (event.order_id, event.batch_id) for use in self.order_uses)
 
     def _funnel(self, position: int, event: Any) -> None:
         steps: dict[str, tuple[type, ...]] = {
@@ -126,7 +133,7 @@ class Reckoning:
                 row["used_again"] += times == 1
                 if times == 0:
                     took = event.occurred_at - self.past[event.originator_id][0].occurred_at
-                    row["seconds_to_use"] += int(took.total_seconds())
+                    row["seconds_to_use_total"] += int(took.total_seconds())
 
     def _liability(self, position: int, event: Any, before: int, after: int, was_expired: bool) -> None:
         """Each funder's part of what is outstanding before and after; what is redeemed; and the rest somewhere."""
@@ -192,8 +199,9 @@ class Reckoning:
         row = self._row(
             "customers", key, position, merchant_id=key[0], user_id=key[1], currency=key[2], is_first=not known,
             first_used_at=event.occurred_at, first_day=self._day(event), first_order_id=event.order_id,
-            first_batch_id=event.batch_id, first_channel=event.channel, uses=0, orders=0, orders_told=0,
-            discount_minor=0, paid_minor=0,
+            first_batch_id=event.batch_id, first_channel=event.channel,
+            first_issued_as=self.past[event.originator_id][0].channel, opened_order=not self._known(event), uses=0,
+            orders=0, orders_told=0, discount_minor=0, paid_minor=0,
         )  # fmt: skip
         row["last_used_at"] = event.occurred_at
         row["uses"] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, LiteralString
 
 import psycopg
@@ -19,8 +20,8 @@ from ledger.database import Database
 from ledger.errors import InvalidField
 from ledger.migrate import migrate
 from ledger.terms import Terms
-from projections import analysts, analytics, checkpoints
-from projections.catalogue import PROJECTIONS
+from projections import analysts, analytics, checkpoints, statistics
+from projections.catalogue import PROJECTIONS, VERSIONS
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from tests.conftest import Shop
@@ -123,10 +124,46 @@ def test_the_figures_are_those_of_the_ledger(analyst: Connection) -> None:
     assert sorted(column(analyst, "select state from coupons")) == ["UNUSED", "VOIDED"]
     [order] = analyst.execute("select state, discount_minor, merchant_funded_minor, paid_minor from order_coupons")
     assert order == ("RETURNED", 500, 300, 400)
-    reasons = "select reason, returned_minor, restored from returns"
-    assert analyst.execute(reasons).fetchall() == [("order_cancelled", 500, True)]
+    reasons = "select reason, returned_minor, currency, restored from returns"
+    assert analyst.execute(reasons).fetchall() == [("order_cancelled", 500, "EUR", True)]
     terms = "select benefit_kind, value_minor, currency, merchant_share_permyriad from templates"
     assert analyst.execute(terms).fetchall() == [("amount_off", 500, "EUR", 6_000)]
+
+
+def test_the_rates_of_a_day_are_those_that_http_tells(shared: Database, analyst: Connection) -> None:
+    with shared.connect() as connection:
+        [(first, until)] = connection.execute("select min(day), max(day) + 1 from daily_statistics").fetchall()
+        rows = statistics.daily(connection, "ours", first, until)
+    assert rows
+    for row in rows:
+        expected = {name: value for name, value in asdict(row).items() if name != "quantity"} | row.rates
+        query = sql.SQL("select {} from daily_statistics where batch_id = %s and day = %s and channel = %s").format(
+            sql.SQL(", ").join(map(sql.Identifier, expected))
+        )
+        found = analyst.execute(query, (row.batch_id, row.day, row.channel)).fetchone()
+        assert found == tuple(expected.values())
+    assert {row.rates["new_customer_order_share_permyriad"] for row in rows} == {10_000}
+
+
+def test_coupons_of_a_small_merchant_are_found_by_the_key_of_the_wallet(own_logins: Logins) -> None:
+    """Were they read from coupon_status alone, everybody would read the coupons of all."""
+    with checkpoints.connect(own_logins.database) as connection:
+        table = sql.Identifier(f"wallet_v{VERSIONS['wallet']}")
+        connection.execute(
+            sql.SQL(
+                "insert into {0} select 'large', 'user-' || n, 'grown-' || n, batch_id, template_id, template_version,"
+                " state, valid_from, valid_until, null, null, null, 0, null, issued_at, 1"
+                " from (select * from {0} limit 1) w, generate_series(1, 20000) n"
+            ).format(table)
+        )
+    own_logins.owner.execute("analyze")
+    session = own_logins.session(own_logins.create("ours"))
+    plan = "\n".join(
+        column(session, "explain select state, count(*) from coupons where merchant_id = 'ours' group by state")
+    )
+    assert "Seq Scan" not in plan
+    assert "coupon_status" not in plan
+    assert column(session, "select count(redemption_id) + count(*) from coupons") == [2]
 
 
 def test_states_are_by_the_clock_though_nobody_wrote_them_down(ledger: Ledger, shop: Shop, long_ago: Any) -> None:
@@ -192,9 +229,9 @@ def test_a_view_that_is_as_it_should_be_is_not_made_again(own_logins: Logins) ->
     reader = own_logins.session(own_logins.create("ours"))
     with reader.transaction():
         reader.execute("select * from coupons")
-        [customers] = [projection for projection in PROJECTIONS if projection.name == "customers"]
-        rebuild(own_logins.database, customers)
-        assert {name for name, version in made().items() if version != before[name]} == {"customers"}
+        [liability] = [projection for projection in PROJECTIONS if projection.name == "liability"]
+        rebuild(own_logins.database, liability)
+        assert {name for name, version in made().items() if version != before[name]} == {"liability"}
     own_logins.owner.execute(sql.SQL("drop view {}").format(sql.Identifier(schema, "coupons")))
     checkpoints.install(own_logins.database, PROJECTIONS)
     assert merchants(reader, "coupons") == {"ours"}
@@ -424,6 +461,33 @@ def test_a_dropped_login_is_gone_with_its_sessions_and_what_they_left(logins: Lo
         analysts.drop(logins.owner, login)
 
 
+def test_a_drop_that_postgresql_refuses_ends_the_login_and_can_be_repeated(logins: Logins) -> None:
+    login = logins.create("ours")
+    session = logins.session(login)
+    elsewhere = sql.Identifier(f"{login}_elsewhere")
+    logins.owner.execute(sql.SQL("create database {} owner {}").format(elsewhere, sql.Identifier(login)))
+    try:
+        with pytest.raises(pg.DependentObjectsStillExist):
+            analysts.drop(logins.owner, login)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("select 1")
+        with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+            logins.session(login)
+        with pytest.raises(pg.DependentObjectsStillExist):
+            analysts.drop(logins.owner, login)
+    finally:
+        logins.owner.execute(sql.SQL("drop database {}").format(elsewhere))
+    analysts.drop(logins.owner, login)
+    assert column(logins.owner, "select rolname from pg_roles where rolname = %s", login) == []
+
+
+def test_a_login_of_another_ledger_is_not_dropped(logins: Logins, own_logins: Logins) -> None:
+    login = own_logins.create("ours")
+    with pytest.raises(analysts.AnalystNotFound):
+        analysts.drop(logins.owner, login)
+    assert merchants(own_logins.session(login), "coupons") == {"ours"}
+
+
 def test_a_new_login_of_an_old_name_sees_nothing_of_what_that_one_saw(own_logins: Logins) -> None:
     login = own_logins.create("ours", "theirs")
     own_logins.owner.execute(sql.SQL("drop role {}").format(sql.Identifier(login)))  # past the command
@@ -438,6 +502,9 @@ def test_what_is_no_login_is_refused(logins: Logins) -> None:
         logins.create("theirs", login=login)
     with pytest.raises(analysts.AnalystExists):
         logins.create("ours", login="postgres")
+    for word in ("current_user", "current_role", "session_user", "user", "public", "none"):
+        with pytest.raises(InvalidField):
+            analysts.create(logins.owner, word, ["ours"])
     for name in ("pg_monitor", "coupon_ledger_app", "Ann", "ann lee", "", "a" * 64, 'ann"; drop schema x; --'):
         with pytest.raises(InvalidField):
             analysts.create(logins.owner, name, ["ours"])

@@ -84,6 +84,19 @@ def check_laws(connection: psycopg.Connection[Any], reckoning: Reckoning) -> Non
     balances = {row["batch_id"]: row for row in cursor.execute("select * from batch_balance")}
     days = _sums(cursor, "daily_statistics")
     books = _sums(cursor, "liability")
+    funnel = _sums(cursor, "funnel")
+    new = cursor.execute(
+        """
+        select d.batch_id, d.day, d.channel, d.orders, d.used + d.debited as uses, count(*) as new_customers,
+               count(*) filter (where c.opened_order) as new_orders
+          from customers c
+          left join daily_statistics d
+            on (d.batch_id, d.day, d.channel) = (c.first_batch_id, c.first_day, c.first_issued_as)
+         where c.is_first
+         group by d.batch_id, d.day, d.channel, d.orders, d.used, d.debited
+        """
+    ).fetchall()
+    assert all(row["new_customers"] <= row["uses"] and row["new_orders"] <= row["orders"] for row in new)
     for batch_id, row in balances.items():
         assert row["at_stake_minor"] == reckoning.outstanding(batch_id)
         day, book = days.get(batch_id), books.get(batch_id)
@@ -96,6 +109,7 @@ def check_laws(connection: psycopg.Connection[Any], reckoning: Reckoning) -> Non
         )  # fmt: skip
         assert {name: row[name] for name in same} == {name: day[name] for name in same}
         assert row["used"] == day["used"] - day["restored"]
+        assert day["first_uses"] == funnel[batch_id]["used"]
         assert row["locked"] == day["locked"] - day["unlocked"] - day["used"] - day["debited"]
         balance = {account: book[f"{account}_credit_minor"] - book[f"{account}_debit_minor"] for account in ACCOUNTS}
         assert sum(balance.values()) == 0

@@ -90,7 +90,7 @@ def test_what_became_of_each_batch_equals_pandas(year):
                sum(d.orders)::bigint as orders, sum(d.expired)::bigint as expired, sum(d.voided)::bigint as voided,
                sum(d.returned)::bigint as returned, sum(d.discount_minor)::bigint as discount_minor,
                sum(d.paid_minor)::bigint as paid_minor,
-               sum(d.issued)::float8 / b.quantity as claim_rate, sum(d.used)::float8 / sum(d.issued) as use_rate
+               sum(d.issued)::float8 / b.quantity as claim_rate, sum(d.first_uses)::float8 / sum(d.issued) as use_rate
           from batch_balance b join daily_statistics d using (batch_id)
          group by batch_id, b.name, b.quantity
         """,
