@@ -31,16 +31,25 @@ class Difference:
 
 
 def difference(
-    connection: Connection, projection: Projection, live: sql.Identifier, folded: sql.Identifier
+    connection: Connection,
+    projection: Projection,
+    live: sql.Composable,
+    folded: sql.Composable,
+    to: int | None = None,
 ) -> Difference:
-    """Compare all rows, in the caller's transaction, whose planner it frees to read whole tables."""
+    """Compare all rows, in the caller's transaction, whose planner it frees to read whole tables.
+
+    With ``to``, only those that the live table has not moved since that position, by their column ``position``.
+    """
     connection.execute(_WHOLE_TABLES)
     cursor = connection.cursor(row_factory=tuple_row)
     key = [name for (name,) in cursor.execute(_KEY, (live.as_string(connection),))]
     first = sql.Identifier(key[0])
+    which = sql.SQL(projection.compared)
     names = {
-        "live": sql.SQL("(select * from {} t where {})").format(live, sql.SQL(projection.compared)),
-        "folded": sql.SQL("(select * from {} t where {})").format(folded, sql.SQL(projection.compared)),
+        "live": sql.SQL("(select * from {} t where {})").format(live, which),
+        "folded": sql.SQL("(select * from {} t where {})").format(folded, which),
+        "moved": sql.SQL("false") if to is None else sql.SQL("coalesce(l.position > {}, false)").format(to),
         "same_key": sql.SQL(" and ").join(sql.SQL("l.{0} = f.{0}").format(sql.Identifier(name)) for name in key),
         "key": sql.SQL(", ").join(sql.SQL("coalesce(l.{0}, f.{0})").format(sql.Identifier(name)) for name in key),
         "differs": sql.SQL("(l.{0} is null or f.{0} is null or l *<> f)").format(first),
@@ -81,10 +90,11 @@ select a.attname from pg_index i
 _COUNT = """
 select count(l.{first}), count(f.{first}), count(*) filter (where {differs})
   from {live} l full join {folded} f on {same_key}
+ where not {moved}
 """
 
 _FIRST = """
 select case when l.{first} is not null then to_jsonb(l) end, case when f.{first} is not null then to_jsonb(f) end
   from {live} l full join {folded} f on {same_key}
- where {differs} order by {key} limit 1
+ where {differs} and not {moved} order by {key} limit 1
 """

@@ -1,9 +1,13 @@
-"""What an operator does about a read model that an event stopped: look, let it try again, or let it pass over."""
+"""What an operator does about a read model that an event stopped: look, let it try again, or let it pass over.
+
+``projection_skips`` is only ever added to. A row of a negative version takes the skips of that position back that were
+made before it: -2 says that version 2 folds the event after all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +18,11 @@ from ledger.database import Database
 from ledger.errors import LedgerError
 from projections import checkpoints, queries
 from projections.checkpoints import ProjectionNotFound
+from projections.chunk import Chunk
 
 Connection = psycopg.Connection[Any]
+ERROR_LIMIT = 500
+"""Characters that are told of an error."""
 
 
 class ProjectionNotFaulted(LedgerError):
@@ -24,6 +31,10 @@ class ProjectionNotFaulted(LedgerError):
 
 class ProjectionElsewhere(LedgerError):
     """This read model was stopped by another event."""
+
+
+class Unfoldable(LedgerError):
+    """An event cannot be folded again into this read model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,8 @@ class Skip:
     reason: str
     actor: str
     skipped_at: datetime
+    folded_at: datetime | None = None
+    """When a rebuild took it back; ``None`` while this version passes over the event."""
 
 
 def inspect(connection: Connection, name: str) -> Inspected:
@@ -120,13 +133,34 @@ def skip(database: Database, name: str, *, reason: str, actor: str, position: in
 def skips(connection: Connection, name: str | None = None) -> list[Skip]:
     """What was skipped, of one read model or of all, in the order of the log."""
     cursor = connection.cursor(row_factory=class_row(Skip))
-    return cursor.execute(queries.STATEMENTS["skips"], {"name": name}).fetchall()
+    told: list[Skip] = []
+    for row in cursor.execute(queries.STATEMENTS["skips"], {"name": name}).fetchall():
+        if row.version > 0:
+            told.append(row)
+            continue
+        of = row.name, -row.version, row.position
+        for number, each in enumerate(told):
+            if (each.name, each.version, each.position) == of and each.folded_at is None:
+                told[number] = replace(each, folded_at=row.skipped_at)
+    return told
 
 
 def skipped(connection: Connection, name: str, version: int) -> Sequence[int]:
     """The positions that a version of a read model passes over, in order."""
-    query = "select distinct position from projection_skips where name = %s and version = %s order by position"
-    return [position for (position,) in checkpoints.rows(connection, query, (name, version))]
+    return [position for (position,) in checkpoints.rows(connection, _SKIPPED, (name, version))]
+
+
+def take_back(connection: Connection, name: str, version: int, actor: str) -> int:
+    """Write down that this version folds what it was let pass over, in the caller's transaction. How many events."""
+    cursor = connection.execute(_TAKE_BACK, {"name": name, "version": version, "actor": actor})
+    return cursor.rowcount
+
+
+def unfoldable(name: str, chunk: Chunk, error: Exception) -> Unfoldable:
+    """What a fold of one event raised, in a line that names model, position and event."""
+    event = "".join(f"{r.event.TOPIC} at {r.event.originator_id} v{r.event.originator_version}: " for r in chunk.events)
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LIMIT]
+    return Unfoldable(f"{name} cannot fold position {chunk.last}: {event}{text}", name=name, position=chunk.last)
 
 
 _SKIP = """
@@ -134,6 +168,24 @@ insert into projection_skips (name, version, position, topic, reason, actor)
 values (%(name)s, %(version)s, %(position)s, (select topic from events where notification_id = %(position)s),
         %(reason)s, %(actor)s)
 returning name, version, position, topic, reason, actor, skipped_at
+"""
+
+_SKIPPED = """
+select distinct s.position from projection_skips s
+ where s.name = %s and s.version = %s
+   and not exists (select from projection_skips b
+                    where b.name = s.name and b.version = -s.version and b.position = s.position and b.id > s.id)
+ order by s.position
+"""
+
+_TAKE_BACK = """
+insert into projection_skips (name, version, position, topic, reason, actor)
+select s.name, -s.version, s.position, min(s.topic), 'a rebuild folded it', %(actor)s
+  from projection_skips s
+ where s.name = %(name)s and s.version = %(version)s
+   and not exists (select from projection_skips b
+                    where b.name = s.name and b.version = -s.version and b.position = s.position and b.id > s.id)
+ group by s.name, s.version, s.position
 """
 
 _GO_ON = """

@@ -63,6 +63,8 @@ class Rebuilt:
     """From the live table at one position; ``None`` when that is of another version."""
     skips: int
     """Events that were passed over, because an operator let this version pass over them."""
+    folded_again: int
+    """Events of which that was taken back, because they were folded."""
     skips_before: int
     """Events that the live table, of another version, was let pass over, and that were folded into the new one."""
 
@@ -84,12 +86,26 @@ class SwitchedBack:
     """Events that came since the table was put aside, and were folded into it first."""
 
 
-def rebuild(database: Database, projection: Projection, progress: Progress = lambda _done, _total: None) -> Rebuilt:
+def rebuild(
+    database: Database,
+    projection: Projection,
+    progress: Progress = lambda _done, _total: None,
+    *,
+    fold_skipped_by: str | None = None,
+) -> Rebuilt:
     """Fold the read model again and flip to the result, which is right by definition: it is the log's.
 
-    ``progress(done, total)`` counts positions. Raises ``RebuildRunning``, ``ReadInTheWay``, or what is wrong with an
-    event; then all stays as it was. It does not matter whether a runner runs.
+    ``progress(done, total)`` counts positions. ``fold_skipped_by`` is who has the events folded that this version was
+    let pass over: with the flip, that is taken back on the record. Raises ``RebuildRunning``, ``ReadInTheWay``, or
+    ``Unfoldable``; then all stays as it was. It does not matter whether a runner runs.
     """
+    folded_again = 0
+
+    def take_back() -> None:
+        nonlocal folded_again
+        if fold_skipped_by is not None:
+            folded_again = faults.take_back(connection, projection.name, projection.version, fold_skipped_by)
+
     checkpoints.install(database, [projection])
     with _claimed(database, projection) as connection:
         table = f"{projection.table}_rebuild"
@@ -97,13 +113,14 @@ def rebuild(database: Database, projection: Projection, progress: Progress = lam
         try:
             with connection.transaction():
                 projection.create_table(connection, table)
-            with _refold(database, connection, projection, table, 0) as fold:
+            with _refold(database, connection, projection, table, 0, fold_skipped_by is not None) as fold:
                 version, position = checkpoints.at(connection, projection.name)
                 fold.fold_to(position, progress)
                 comparable = version == projection.version and _exists(connection, projection.table)
                 found = _compared(connection, fold, projection, table) if comparable else None
                 rows = found.folded_rows if found else _count(connection, table)
-                _flip(connection, fold, projection, table, lambda: checkpoints.head(connection), progress)
+                reach = partial(checkpoints.head, connection)
+                _flip(connection, fold, projection, table, reach, progress, settle=take_back)
         except BaseException:
             if not connection.closed:
                 _drop(connection, table)
@@ -116,6 +133,7 @@ def rebuild(database: Database, projection: Projection, progress: Progress = lam
             rows=rows,
             difference=found,
             skips=fold.skips,
+            folded_again=folded_again,
             skips_before=others,
         )
 
@@ -126,8 +144,8 @@ def switch_back(
     """Put the table of before in place again, folded up to where the live one is, and keep the live one as it.
 
     So a second switch back undoes the first. Raises ``RebuildRunning``, ``NothingBefore``, ``OtherRelease`` when the
-    table is of a version that this release does not fold, ``ReadInTheWay``, or what is wrong with an event; then all
-    stays as it was.
+    table is of a version that this release does not fold, ``ReadInTheWay``, or ``Unfoldable``; then all stays as it
+    was.
     """
     with _claimed(database, projection) as connection:
         version, position = _before(connection, projection.name)
@@ -174,9 +192,14 @@ def _claimed(database: Database, projection: Projection) -> Iterator[Connection]
 
 @contextmanager
 def _refold(
-    database: Database, connection: Connection, projection: Projection, table: str, position: int
+    database: Database,
+    connection: Connection,
+    projection: Projection,
+    table: str,
+    position: int,
+    fold_skipped: bool = False,
 ) -> Iterator[Refold]:
-    fold = Refold(database, connection, {projection: table}, position=position)
+    fold = Refold(database, connection, {projection: table}, position=position, fold_skipped=fold_skipped)
     try:
         yield fold
     finally:
@@ -223,8 +246,9 @@ def _flip(
     reach: Callable[[], int],
     progress: Progress,
     moved: Callable[[int], None] = lambda _position: None,
+    settle: Callable[[], None] = lambda: None,
 ) -> None:
-    """Put the table in the live one's place, at the same position or a later one."""
+    """Put the table in the live one's place, at the same position or a later one. ``settle`` is of that transaction."""
     give_up_at = time.monotonic() + FLIP_LIMIT_SECONDS
     reads = set[tuple[Any, ...]]()
     told: list[int] = []
@@ -234,6 +258,7 @@ def _flip(
         try:
             with connection.transaction():
                 _flip_now(connection, fold, projection, table, progress)
+                settle()
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             # A long read of the old table is in the way. It must not cost the whole rebuild, nor may we wait for it

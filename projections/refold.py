@@ -10,7 +10,7 @@ import psycopg
 from ledger.database import Database
 from ledger.store import Store
 from projections import checkpoints, faults
-from projections.chunk import Ahead, times_as_text
+from projections.chunk import Ahead, Chunk, times_as_text
 from projections.projection import Projection
 
 CHUNK_EVENTS = 20_000
@@ -23,18 +23,26 @@ Progress = Callable[[int, int], None]
 class Refold:
     """Tables of read models that stand at one position, and are folded on from there.
 
-    Events that an operator let a version pass over are passed over again, so the rows come out the same.
+    Events that an operator let a version pass over are passed over again, so the rows come out the same, unless they
+    are to be folded after all: ``fold_skipped``.
     """
 
     def __init__(
-        self, database: Database, connection: Connection, tables: dict[Projection, str], *, position: int = 0
+        self,
+        database: Database,
+        connection: Connection,
+        tables: dict[Projection, str],
+        *,
+        position: int = 0,
+        fold_skipped: bool = False,
     ) -> None:
         self.tables = tables
         self.position = position
         self._connection = connection
         self._topics = frozenset[str]().union(*(projection.topics for projection in tables))
         self._skipped = {
-            projection: faults.skipped(connection, projection.name, projection.version) for projection in tables
+            projection: () if fold_skipped else faults.skipped(connection, projection.name, projection.version)
+            for projection in tables
         }
         self._ahead = Ahead(lambda: checkpoints.connect(database), times_as_text(Store(database).mapper.decode))
 
@@ -58,18 +66,37 @@ class Refold:
         progress: Progress = lambda _done, _total: None,
         moved: Callable[[int], None] = lambda _position: None,
     ) -> None:
-        """Fold on up to a position. ``moved`` is called in the transaction of each chunk. Raises what is wrong."""
+        """Fold on up to a position. ``moved`` is called in the transaction of each chunk.
+
+        Raises ``Unfoldable``, which names the model and the event.
+        """
         while self.position < position:
             limit, folding = self._next(position)
             chunk = self._ahead.read(self._connection, self._topics, self.position, limit)
             if chunk.last < position:
                 self._ahead.begin(self._topics, chunk.last, min(CHUNK_EVENTS, position - chunk.last))
+            self._fold(chunk, folding, moved)
+            progress(self.position, position)
+
+    def _fold(self, chunk: Chunk, folding: list[Projection], moved: Callable[[int], None]) -> None:
+        """Fold a chunk, or find the event that cannot be folded, as the runner does. What is before it is folded."""
+        name = ""
+        try:
             with self._connection.transaction():
                 for projection in folding:
+                    name = projection.name
                     projection.fold(chunk, self._connection, self.tables[projection])
                 moved(chunk.last)
+        except Exception as error:
+            # A statement here has no limit of time: whoever cancelled it wants the whole fold to end.
+            if checkpoints.of_the_database(error) or isinstance(error, psycopg.errors.QueryCanceled):
+                raise
+            if len(chunk) == 1:
+                raise faults.unfoldable(name, chunk, error) from error
+            for half in chunk.halves():
+                self._fold(half, folding, moved)
+        else:
             self.position = chunk.last
-            progress(self.position, position)
 
     def _next(self, position: int) -> tuple[int, list[Projection]]:
         """How many events to fold next, and whose tables: an event that some pass over is a chunk of its own."""

@@ -58,6 +58,14 @@ class Kept:
     version: int
     position: int
     rows: int
+    compared: int | None
+    """Live rows that have not moved since that position; ``None`` where they cannot be told."""
+    differing: int | None
+    """Of those, and of kept rows that are live no more: how many are not the same."""
+    first_key: dict[str, Any] | None
+    """The smallest key of those; ``None`` where none differ."""
+    not_compared: str | None
+    """Why."""
 
 
 def compare(
@@ -66,7 +74,7 @@ def compare(
     """Fold the log again and compare each read model at its own position, under a snapshot of its live table.
 
     ``database`` is the projector's. ``progress(done, total)`` counts positions. Writes and the live runner go on.
-    Raises ``NotComparable``, or what is wrong with an event.
+    Raises ``NotComparable`` or ``Unfoldable``.
     """
     with checkpoints.connect(database) as connection:
         _positions(connection, projections)
@@ -116,8 +124,9 @@ def keep(
 ) -> list[Kept]:
     """Fold the log up to an event (the last one of now unless said) into tables and views of a new schema.
 
-    It needs a login that may create schemas; what is in it belongs to the projector's role. Raises ``InvalidField``
-    when the log has no such event yet, ``SchemaExists``, or what is wrong with an event; then no schema is left.
+    The live rows that have not moved since are compared with them. It needs a login that may create schemas; what is
+    in it belongs to the projector's role. Raises ``InvalidField`` when the log has no such event yet, ``SchemaExists``,
+    or ``Unfoldable``; then no schema is left.
     """
     name = sql.Identifier(schema)
     with Database(database.url, database.schema, "").connect() as owner:
@@ -159,8 +168,39 @@ def _kept(
             }
             connection.execute(sql.SQL("grant select on {table}, {view} to coupon_ledger_app").format(**names))
             [(rows,)] = connection.execute(sql.SQL("select count(*) from {schema}.{view}").format(**names)).fetchall()
-            kept.append(Kept(name=projection.name, version=projection.version, position=to, rows=rows))
+            found, why = _compared_then(connection, database, projection, schema, to)
+            kept.append(
+                Kept(
+                    name=projection.name,
+                    version=projection.version,
+                    position=to,
+                    rows=rows,
+                    compared=found.live_rows if found else None,
+                    differing=found.differing if found else None,
+                    first_key=found.first_key if found else None,
+                    not_compared=why,
+                )
+            )
         return kept
+
+
+def _compared_then(
+    connection: Connection, database: Database, projection: Projection, schema: sql.Identifier, to: int
+) -> tuple[Difference | None, str | None]:
+    """The live rows that have not moved since a position, beside those that were kept; or why not."""
+    live = sql.Identifier(database.schema, projection.table)
+    folded = sql.SQL("{}.{}").format(schema, sql.Identifier(projection.table))
+    if checkpoints.rows(connection, _VERSION, (projection.name,)) != [(projection.version,)]:
+        return None, "live in another version"
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        connection.execute(sql.SQL("lock table {} in access share mode").format(live))  # before the snapshot
+        position = _positions(connection, [projection])[projection]
+        if position < to:
+            return None, f"live at position {position}"
+        if not checkpoints.rows(connection, _HAS_POSITION, (live.as_string(connection),)):
+            return None, "its rows do not say when they last moved"
+        return difference(connection, projection, live, folded, to), None
 
 
 def _create(
@@ -226,6 +266,12 @@ set plan_cache_mode = force_custom_plan;
 _INDEXES = """
 select c.relname, pg_get_indexdef(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indexrelid
  where i.indrelid = to_regclass(quote_ident(%s)) and not i.indisunique
+"""
+
+_VERSION = "select version from projection_checkpoints where name = %s"
+
+_HAS_POSITION = """
+select from pg_attribute where attrelid = %s::regclass and attname = 'position' and not attisdropped
 """
 
 _RIGHTS = """

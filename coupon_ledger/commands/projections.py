@@ -88,11 +88,18 @@ def skips(settings: Settings, name: str | None, as_json: bool) -> None:
 @projections.command()
 @click.argument("name", type=click.Choice(list(BY_NAME)), required=False)
 @click.option("--all", "outdated", is_flag=True, help="Every read model that this release has in another version.")
+@click.option("--fold-skipped", is_flag=True, help="Fold the events that it was let pass over, from now on.")
+@click.option("--by", help="With --fold-skipped: who decided it. [default: the user of this shell]")
 @click.pass_obj
-def rebuild(settings: Settings, name: str | None, outdated: bool) -> None:
+def rebuild(settings: Settings, name: str | None, outdated: bool, fold_skipped: bool, by: str | None) -> None:
     """Fold the whole log again beside the live table, compare, and switch."""
     if (name is None) != outdated:
         raise click.UsageError("say which: a NAME, or --all that are outdated")
+    if fold_skipped and name is None:
+        raise click.UsageError("--fold-skipped needs a NAME: another version folds what was skipped anyway")
+    if by is not None and not fold_skipped:
+        raise click.UsageError("--by is of --fold-skipped")
+    skipped_by = (by or f"cli:{getpass.getuser()}") if fold_skipped else None
     with servers(settings) as resolved:
         if name is not None:
             names = [name]
@@ -104,7 +111,8 @@ def rebuild(settings: Settings, name: str | None, outdated: bool) -> None:
                 click.echo("none is outdated")
         for each in names:
             with progress_bar(each) as told:
-                rebuilt = rebuilding.rebuild(resolved.database(PROJECTOR_ROLE), BY_NAME[each], told)
+                database = resolved.database(PROJECTOR_ROLE)
+                rebuilt = rebuilding.rebuild(database, BY_NAME[each], told, fold_skipped_by=skipped_by)
             _tell(rebuilt)
 
 
@@ -161,6 +169,8 @@ def _tell(rebuilt: rebuilding.Rebuilt) -> None:
         compared = "as before" if rebuilt.same else f"{differs(rebuilt.difference)} from before"
     if rebuilt.skips:
         compared += f"; {rebuilt.skips} skipped as before"
+    if rebuilt.folded_again:
+        compared += f"; {rebuilt.folded_again} that it skipped are folded"
     if rebuilt.skips_before:
         compared += f"; {rebuilt.skips_before} that the version before skipped are folded"
     click.echo(f"{rebuilt.name} rebuilt to position {rebuilt.position}: {rebuilt.rows} rows, {compared}")

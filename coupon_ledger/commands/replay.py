@@ -15,14 +15,15 @@ from projections import replay as replaying
 
 @click.command()
 @click.option("--models", help="Read models, separated by commas. [default: all]")
-@click.option("--keep", metavar="SCHEMA", help="Fold into a new schema, to look at; nothing is compared.")
+@click.option("--keep", metavar="SCHEMA", help="Fold into a new schema, to look at.")
 @click.option("--to", type=click.IntRange(0), help="With --keep: as they were after the event at this position.")
 @json_option
 @click.pass_context
 def replay(context: click.Context, models: str | None, keep: str | None, to: int | None, as_json: bool) -> None:
     """Fold the whole log again, and compare each read model row by row with the live one.
 
-    Writes and the read models go on meanwhile. Exit code 1: a row differs.
+    Writes and the read models go on meanwhile. With --keep, what is compared is the live rows that have not moved
+    since, where they say when they did. Exit code 1: a row differs.
     """
     if to is not None and keep is None:
         raise click.UsageError("--to needs --keep: the live read models are not as they were then")
@@ -36,6 +37,8 @@ def replay(context: click.Context, models: str | None, keep: str | None, to: int
             found = replaying.compare(database, projections, told)
     if keep is not None:
         show_rows(kept, as_json)
+        if any(each.differing for each in kept):
+            context.exit(1)
         return
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

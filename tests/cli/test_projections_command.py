@@ -75,6 +75,15 @@ def test_a_skip_is_written_down_and_listed(run: Run, database: Database, poison:
     assert {name: row["skips"] for name, row in status.items() if row["skips"]} == {"batch_balance": 1}
     Runner(database).catch_up()
     assert "; 1 skipped as before" in run("projections", "rebuild", "batch_balance").out
+    refused = run("projections", "rebuild", "batch_balance", "--fold-skipped")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
+    assert f"batch_balance cannot fold position {poison}: " in refused.err
+    assert "(unfoldable)" in refused.err
+    with owner(database) as connection:  # as if its code were mended
+        connection.execute("alter table events disable trigger events_append_only")
+        connection.execute("update events set topic = 'template.created' where notification_id = %s", (poison,))
+    assert "; 1 that it skipped are folded" in run("projections", "rebuild", "batch_balance", "--fold-skipped").out
+    assert "skipped" not in run("projections", "rebuild", "batch_balance").out
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,8 @@ def test_a_skip_is_written_down_and_listed(run: Run, database: Database, poison:
         ("projections", "inspect", "horoscope"),
         ("projections", "rebuild"),
         ("projections", "rebuild", "wallet", "--all"),
+        ("projections", "rebuild", "--all", "--fold-skipped"),
+        ("projections", "rebuild", "wallet", "--by", "ann"),
         ("replay", "--to", "3"),
         ("replay", "--models", "wallet,horoscope"),
     ],
@@ -156,10 +167,28 @@ def test_a_replay_is_kept_to_look_at(run: Run, shop: Any, database: Database) ->
     schema = f"{database.schema}_kept"
     try:
         told = run("replay", "--models", "wallet", "--to", "4", "--keep", schema, "--json")
-        assert (told.code, json.loads(told.out)) == (0, [{"name": "wallet", "position": 4, "rows": 1, "version": 2}])
+        [kept] = json.loads(told.out)
+        assert (told.code, kept["name"], kept["position"], kept["rows"]) == (0, "wallet", 4, 1)
+        assert (kept["compared"], kept["not_compared"]) == (None, "its rows do not say when they last moved")
         again = run("replay", "--keep", schema)
         assert (again.code, again.err.count("\n")) == (1, 1)
         assert run("replay", "--keep", f"{schema}2", "--to", "9").code == 2
+    finally:
+        with owner(database) as connection:
+            connection.execute(f'drop schema "{schema}" cascade'.encode())
+
+
+def test_a_slice_that_differs_is_told(run: Run, shop: Any, database: Database) -> None:
+    shop.coupon("user-1")
+    shop.coupon("user-2")
+    Runner(database).catch_up()
+    with owner(database) as connection:
+        connection.execute("update coupon_status_v2 set discount_minor = 7")
+    schema = f"{database.schema}_kept"
+    try:
+        told = run("replay", "--models", "coupon_status", "--to", "4", "--keep", schema, "--json")
+        [kept] = json.loads(told.out)
+        assert (told.code, kept["rows"], kept["compared"], kept["differing"]) == (1, 1, 1, 1)
     finally:
         with owner(database) as connection:
             connection.execute(f'drop schema "{schema}" cascade'.encode())

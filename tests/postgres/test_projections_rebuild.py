@@ -15,7 +15,7 @@ from psycopg import sql
 from ledger import use_cases
 from ledger.coupon import Redemption
 from ledger.database import Database
-from projections import checkpoints, queries
+from projections import checkpoints, faults, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk
 from projections.models.wallet import Wallet
@@ -191,7 +191,7 @@ def test_a_faulted_projection_is_rebuilt_to_the_head(shop: Any, database: Databa
 def test_a_rebuild_that_fails_leaves_all_as_it_was(database: Database, batch_id: str) -> None:
     Runner(database).catch_up()
     before = rows(database, "wallet"), status(database, "wallet"), tables(database)
-    with pytest.raises(ValueError, match="cannot fold this"):
+    with pytest.raises(faults.Unfoldable, match=r"^wallet cannot fold position 1: .*cannot fold this"):
         rebuild(database, Refusing())
     assert (rows(database, "wallet"), status(database, "wallet"), tables(database)) == before
 

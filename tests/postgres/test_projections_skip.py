@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from coupon_ledger.cli import run_cli
+from ledger import use_cases
 from ledger.database import PROJECTOR_ROLE, Database
 from projections import faults, queries, replay
 from projections.models.batch_balance import BatchBalance
@@ -32,7 +34,7 @@ def inspect(database: Database, name: str) -> faults.Inspected:
 
 def skips(database: Database, name: str | None = None) -> list[tuple[Any, ...]]:
     with database.connect() as connection:
-        return [astuple(skip)[:-1] for skip in faults.skips(connection, name)]
+        return [astuple(skip)[:-2] for skip in faults.skips(connection, name)]
 
 
 @pytest.fixture
@@ -194,3 +196,78 @@ def test_a_newer_version_folds_it_again_and_says_so(shop: Any, database: Databas
     rebuilt = rebuild(database, Patient())
     assert (rebuilt.same, rebuilt.rows, rebuilt.skips, rebuilt.skips_before) == (None, 3, 0, 1)
     assert count(database, "wallet") == 3
+
+
+@pytest.fixture
+def lost(shop: Any, database: Database) -> tuple[str, int]:
+    """A coupon whose row was lost, and the position of the first of two events that came then; that one is skipped."""
+    batch_id = shop.batch(per_user_limit=None)
+    coupon_id = shop.coupon("user-1", batch_id)
+    lock = use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id])
+    shop.ledger.do(lock)
+    head = Runner(database, MODELS).catch_up()
+    with owner(database) as connection:
+        connection.execute("delete from coupon_status_v2 where coupon_id = %s", (coupon_id,))
+    later = shop.request(at=datetime.now(UTC) + timedelta(hours=1))  # when the lock has ended
+    shop.ledger.do(use_cases.void(later, coupon_id, reason="mistake"))
+    Runner(database, MODELS).catch_up()
+    assert faults.skip(database, "coupon_status", **WHY).topic == "coupon.unlocked"
+    Runner(database, MODELS).catch_up()
+    assert positions(database)["coupon_status"] == (head + 1, "FAULTED")
+    return coupon_id, head + 1
+
+
+def test_what_cannot_be_folded_again_is_told_in_a_line(database: Database, lost: tuple[str, int]) -> None:
+    """The rebuild passes over what was skipped too, so that the event after it lacks the one before."""
+    coupon_id, at = lost
+    said = f"^coupon_status cannot fold position {at + 1}: coupon.voided at coupon-{coupon_id} v4: ValueError: .*$"
+    with pytest.raises(faults.Unfoldable, match=said) as told:
+        rebuild(database, CouponStatus())
+    assert told.value.facts == {"name": "coupon_status", "position": at + 1}
+    assert positions(database)["coupon_status"] == (at, "FAULTED")
+    faults.skip(database, "coupon_status", **WHY)
+    head = Runner(database, MODELS).catch_up()
+    assert head == at + 1
+    # Now both are passed over, so the replay folds; and the live row is still lost.
+    assert replay.compare(database, [CouponStatus()])[0].differing == 1
+
+
+def test_skips_are_taken_back(shop: Any, database: Database, lost: tuple[str, int]) -> None:
+    _, at = lost
+    rebuilt = rebuild(database, CouponStatus(), fold_skipped_by="cli:bob")
+    assert (rebuilt.rows, rebuilt.skips, rebuilt.folded_again) == (1, 0, 1)
+    assert Runner(database, MODELS).catch_up() == at + 1
+    assert positions(database)["coupon_status"] == (at + 1, "RUNNING")
+    with database.connect() as connection:
+        assert connection.execute("select state from coupon_status").fetchall() == [("VOIDED",)]
+        [skip] = faults.skips(connection)
+        kept = connection.execute("select version, position, actor from projection_skips order by id").fetchall()
+    assert skip.folded_at is not None and skip.folded_at > skip.skipped_at
+    assert kept == [(CouponStatus.version, at, "cli:ann"), (-CouponStatus.version, at, "cli:bob")]
+    again = rebuild(database, CouponStatus())
+    assert (again.same, again.skips, again.folded_again) == (True, 0, 0)
+    [compared] = replay.compare(database, [CouponStatus()])
+    assert (compared.differing, compared.skips) == (0, 0)
+    assert rebuild(database, CouponStatus(), fold_skipped_by="cli:bob").folded_again == 0
+
+
+def test_skips_of_what_still_cannot_be_folded_stay(database: Database, poison: int) -> None:
+    faults.skip(database, "batch_balance", **WHY)
+    Runner(database, MODELS).catch_up()
+    with pytest.raises(faults.Unfoldable, match=f"batch_balance cannot fold position {poison}: "):
+        rebuild(database, BatchBalance(), fold_skipped_by="cli:bob")
+    assert len(skips(database)) == 1
+    assert rebuild(database, BatchBalance()).skips == 1
+
+
+def test_what_was_taken_back_may_be_skipped_again(database: Database, lost: tuple[str, int]) -> None:
+    _, at = lost
+    rebuild(database, CouponStatus(), fold_skipped_by="cli:bob")
+    with owner(database) as connection:
+        connection.execute("delete from coupon_status_v2")
+        connection.execute("update projection_checkpoints set position = %s where name = 'coupon_status'", (at - 1,))
+    Runner(database, MODELS).catch_up()
+    faults.skip(database, "coupon_status", **WHY)
+    with database.connect() as connection:
+        assert [skip.folded_at is None for skip in faults.skips(connection)] == [False, True]
+        assert faults.skipped(connection, "coupon_status", CouponStatus.version) == [at]
