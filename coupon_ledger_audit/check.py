@@ -11,7 +11,7 @@ from coupon_ledger_audit.bundle import WHOLE, Balances, Row
 from coupon_ledger_audit.entry import EntryError, parse
 from coupon_ledger_audit.fold import COUNTERS, Fold
 from coupon_ledger_audit.note import Checkpoint, NoteError, cosigned_at, open_checkpoint
-from coupon_ledger_audit.reader import Bundle, BundleError
+from coupon_ledger_audit.reader import Bundle, BundleError, NoBundle
 from coupon_ledger_audit.report import Finding, Report, Trust
 from coupon_ledger_audit.told import utc
 from coupon_ledger_audit.tree import Frontier, ProofError, leaf_hash, verify_consistency, verify_inclusion
@@ -30,6 +30,7 @@ def audit(path: Path | str | IO[bytes], trust: Trust, coupons: Iterable[str] = (
         report.finding = finding
     except BundleError as error:
         report.finding = Finding("bundle", str(error), error.position)
+        report.nothing_checked = isinstance(error, NoBundle)
     except ProofError as error:
         report.finding = Finding("root", str(error))
     return report

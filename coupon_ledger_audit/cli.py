@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(printable(str(error)))
     trust = Trust(keys, given.origin or keys[0].name, last, witnesses, given.whole)
     report = audit(given.bundle, trust, given.coupon)
+    if report.nothing_checked:
+        parser.error(printable(f"{given.bundle}: {report.finding}"))
     lines = [json.dumps(_as_json(report))] if given.json else map(printable, _as_text(report))
     text = "".join(f"{line}\n" for line in lines)
     encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it

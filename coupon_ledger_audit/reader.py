@@ -34,6 +34,10 @@ class BundleError(ValueError):
         self.position = position
 
 
+class NoBundle(BundleError):
+    """Not even a manifest can be read, so there is nothing that could be right or wrong."""
+
+
 class Bundle:
     """An open bundle. Opening it checks that its members are those that its manifest lists.
 
@@ -41,12 +45,13 @@ class Bundle:
     """
 
     def __init__(self, path: Path | str | IO[bytes]) -> None:
-        with _damage("the file is not a bundle"):
+        with _nothing_without(), _damage("the file is not a bundle"):
             self._archive = zipfile.ZipFile(path)
         try:
             if any(member.compress_type not in _PACKED for member in self._archive.infolist()):
                 raise BundleError("a member of the bundle is packed in a way that no bundle is")
-            self.manifest = _manifest(self._small_unlisted("manifest.json"))
+            with _nothing_without():
+                self.manifest = _manifest(self._small_unlisted("manifest.json"))
             self._check_members()
             self.note = self._small("checkpoint", MOST_BYTES)
             self.earlier = self._earlier()
@@ -211,6 +216,15 @@ def _check_balances(manifest: Manifest) -> None:
     for batch in balances.batches.values():
         if not isinstance(batch, Mapping) or any(type(count) is not int for count in batch.values()):
             raise BundleError("the balances of the manifest are malformed")
+
+
+@contextmanager
+def _nothing_without() -> Iterator[None]:
+    """What is damaged here leaves nothing to check."""
+    try:
+        yield
+    except BundleError as error:
+        raise NoBundle(str(error)) from error
 
 
 @contextmanager

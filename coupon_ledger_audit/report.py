@@ -47,6 +47,8 @@ class Report:
     passed: list[tuple[str, str]] = field(default_factory=list)
     """Step and text. A text that begins with one of ``OPEN`` says what was left open."""
     finding: Finding | None = None
+    nothing_checked: bool = False
+    """Whether the finding is that the file holds nothing that could be checked."""
     checkpoint: Checkpoint | None = None
     note: bytes = b""
     coupons: dict[str, list[Row]] = field(default_factory=dict)

@@ -48,10 +48,9 @@ def verify(context: click.Context, only: str | None, as_json: bool) -> None:
 
 def _first_line(report: Report) -> str:
     wrong = [check for check in report.checks if not check.ok]
-    at = report.first_bad_position
-    first = min(wrong, key=lambda check: (check.first_bad_position is None, check.first_bad_position or 0))
+    first, at = report.first_wrong, report.first_bad_position
     place = "at no position of the log" if at is None else f"first at position {at}"
-    return f"not as it must be: {', '.join(check.id for check in wrong)}, {place} ({first.id})"
+    return f"not as it must be: {', '.join(check.id for check in wrong)}, {place} ({first.id if first else ''})"
 
 
 def _show(report: Report) -> None:

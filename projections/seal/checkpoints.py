@@ -81,8 +81,16 @@ def store(connection: Connection, checkpoint: Checkpoint, note: str, vkey: str) 
         )
 
 
+def sign_again(connection: Connection, signed: Signed, vkey: str, note: str) -> None:
+    """Keep what another key of ours signed of the same size and root, as a line under the stored note."""
+    connection.execute(
+        "insert into cosignatures (size, place, lines) values (%s, %s, %s) on conflict do nothing",
+        (signed.size, vkey, note.rpartition("\n\n")[2]),
+    )
+
+
 def cosigned(connection: Connection, signed: Signed) -> str:
-    """The note with the lines of the witnesses that saw it."""
+    """The note with the lines of the witnesses that saw it, and of a later key of ours."""
     cursor = connection.cursor(row_factory=tuple_row)
     lines = cursor.execute("select lines from cosignatures where size = %s order by place", (signed.size,))
     return signed.note + "".join(line for (line,) in lines)

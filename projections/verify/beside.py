@@ -20,7 +20,9 @@ def check_codes(moment: Moment, plans: Plans, found: Findings) -> None:
         for expected, is_found in _unlike_set(codes, *row):
             found.add("codes", codes.generated_at, stream, expected, is_found)
         if codes.kind != "generic" and codes.exchanged > codes.count:
-            found.add("codes", None, stream, f"at most {codes.count} exchanged", str(codes.exchanged))
+            found.add(
+                "codes", codes.last_exchanged_at, stream, f"at most {codes.count} exchanged", str(codes.exchanged)
+            )
     for codes_id, count in rows(moment.connection, _CODES_OF_NO_SET):
         found.add("I18", None, f"codes-{codes_id}", "no codes of a set that is not there", str(count))
     for stream, codes_id, position in rows(moment.connection, _EXCHANGED_FOR_NONE):

@@ -24,16 +24,20 @@ def check_positions(moment: Moment, found: Findings) -> None:
 def check_batches(moment: Moment, plans: Plans, found: Findings) -> None:
     """I1, I2, I17 of budgets, and the rows of stock."""
     expected: dict[str, tuple[int, int]] = {}
+    last: dict[str, int] = {}
     for batch in plans.batches.values():
         states = batch.states.total()
         if states != batch.issued:
-            found.add("I1", None, f"batch-{batch.id}", f"{batch.issued} coupons as issued", f"{states} by their states")
+            issued = f"{batch.issued} coupons as issued"
+            found.add("I1", batch.quantity.last, f"batch-{batch.id}", issued, f"{states} by their states")
         _check_supply(moment.connection, batch, batch.quantity, 1, "I2", found)
         expected[batch.id] = (batch.quantity.mosts[-1], batch.quantity.total)
+        last[batch.id] = batch.quantity.last
         if batch.budget.since:
             worth = batch.terms.face_minor if batch.terms is not None else None
             _check_supply(moment.connection, batch, batch.budget, worth or 1, "I17", found)
-            expected[limits.budget_key(batch.id)] = (batch.budget.mosts[-1], batch.budget.total)
+            key = limits.budget_key(batch.id)
+            expected[key], last[key] = (batch.budget.mosts[-1], batch.budget.total), batch.budget.last
     stored = {key: (quantity, issued) for key, quantity, issued in rows(moment.connection, _STOCK)}
     found.looked_at["stock"] += len(stored)
     found.looked_at["I18"] += len(stored)
@@ -41,7 +45,7 @@ def check_batches(moment: Moment, plans: Plans, found: Findings) -> None:
         if key not in expected:
             found.add("I18", None, key, "no stock of a batch that is not there", f"{stored[key]}")
         elif stored.get(key) != expected[key]:
-            found.add("stock", None, key, f"(quantity, taken) {expected[key]}", f"{stored.get(key)}")
+            found.add("stock", last[key], key, f"(quantity, taken) {expected[key]}", f"{stored.get(key)}")
 
 
 def _check_supply(
@@ -81,7 +85,8 @@ def check_holds(moment: Moment, held: Mapping[str, tuple[str, datetime]], found:
     for id in sorted(stored.keys() | held.keys()):
         if stored.get(id) != held.get(id):
             stream = f"coupon-{id}"
-            found.add("holds", None, stream, f"{_hold(held.get(id))}", f"{_hold(stored.get(id))}")
+            [(last,)] = rows(moment.connection, _LAST_OF_STREAM, (stream,))
+            found.add("holds", last, stream, f"{_hold(held.get(id))}", f"{_hold(stored.get(id))}")
 
 
 def check_requests(moment: Moment, found: Findings) -> None:
@@ -130,6 +135,8 @@ select position, before, recorded_at::text, recorded_before::text, stream
 _STOCK = "select batch_id, quantity, issued from batch_stock"
 
 _HOLDS = "select coupon_id, owner, ends_at from user_holds where ends_at > %s"
+
+_LAST_OF_STREAM = "select max(notification_id) from events where originator_id = %s"
 
 _NTH_ISSUE = """
 select notification_id from events

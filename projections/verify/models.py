@@ -93,7 +93,14 @@ def check_models(moment: Moment, compared: list[Compared] | str, found: Findings
         found.looked_at["I10"] += model.live_rows
         if model.differing:
             told = f"{model.differing} rows differ, first {model.first_key}: {model.live_row}"
-            found.add("I10", None, model.name, f"the fold of the log to {model.position}: {model.folded_row}", told)
+            expected = f"the fold of the log to {model.position}: {model.folded_row}"
+            found.add("I10", _moved_at(model), model.name, expected, told)
+
+
+def _moved_at(model: Compared) -> int | None:
+    """Which event moved the first row that differs last, by the fold; by the live row where the fold has none."""
+    position = (model.folded_row or model.live_row or {}).get("position")
+    return position if isinstance(position, int) and 1 <= position <= model.position else None
 
 
 def _note_what_is_not_live(moment: Moment, live: list[tuple[Any, ...]], found: Findings) -> None:

@@ -90,16 +90,20 @@ class Supply:
         self.since: list[int] = []
         self.mosts: list[int] = []
         self.taken: list[int] = []
+        self.last = 0
+        """Position of the last event that counts."""
 
     def set(self, position: int, most: int) -> None:
         """From this position on."""
         self.since.append(position)
         self.mosts.append(most)
         self.taken.append(0)
+        self.last = max(self.last, position)
 
     def take(self, position: int, amount: int) -> None:
         """At this position, which may come in any order."""
         self.taken[max(0, bisect_right(self.since, position) - 1) if len(self.since) > 1 else 0] += amount
+        self.last = max(self.last, position)
 
     @property
     def total(self) -> int:
@@ -161,6 +165,7 @@ class Codes:
         "generated_at",
         "id",
         "kind",
+        "last_exchanged_at",
         "merchant_id",
         "revoked_at",
     )
@@ -175,6 +180,7 @@ class Codes:
         self.revoked_at: int | None = None
         self.exported = False
         self.exchanged = 0
+        self.last_exchanged_at: int | None = None
 
 
 class Job:

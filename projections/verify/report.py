@@ -69,7 +69,7 @@ CHECKS = (
     Check("I15", "The log is what was sealed: each checkpoint is a prefix of it."),
     Check(
         "I16",
-        "Every event is of the merchant whose stream, batch and template it concerns.",
+        "Every event names the merchant whose stream, batch and template it concerns.",
         "That no merchant sees another's objects is shown by tests of every operation.",
     ),
     Check("I17", "Discounts, returns, balances and budgets are within what the pinned terms and the batch allow."),
@@ -85,13 +85,15 @@ CHECKS = (
     Check("jobs", "Jobs are as the log has them, and issued and voided what they say."),
 )
 IDS = tuple(check.id for check in CHECKS)
+OF_TABLES = frozenset({"I10", "stock", "quota", "holds"})
+"""Checks of what is beside the log: the event that one names is where the table went another way, and may be right."""
 
 
 class Finding(NamedTuple):
     """Something that is not as it must be."""
 
     position: int | None
-    """Of the first event that is wrong; ``None`` where no event is."""
+    """Of the first event that is wrong; of a table that differs, of an event that counted. ``None`` where none is."""
     stream: str | None
     expected: str
     found: str
@@ -158,9 +160,13 @@ class Report:
 
     @property
     def first_bad_position(self) -> int | None:
-        """Of all checks; ``None`` where no event is wrong."""
-        known = [check.first_bad_position for check in self.checks if check.first_bad_position is not None]
-        return min(known, default=None)
+        """Of all checks; ``None`` where no event is named."""
+        return self.first_wrong.first_bad_position if self.first_wrong else None
+
+    @property
+    def first_wrong(self) -> Outcome | None:
+        """The check with the first position: those of the log itself come before those of tables beside it."""
+        return min((check for check in self.checks if not check.ok), key=_rank, default=None)
 
 
 def outcomes(found: Findings) -> list[Outcome]:
@@ -192,6 +198,10 @@ def _outcome(check: Check, found: Findings) -> Outcome:
         note=found.notes.get(check.id, ""),
         not_here=check.not_here,
     )
+
+
+def _rank(check: Outcome) -> tuple[bool, bool, int]:
+    return check.first_bad_position is None, check.id in OF_TABLES, check.first_bad_position or 0
 
 
 def _place(finding: Finding) -> tuple[bool, int]:

@@ -98,7 +98,10 @@ class Walk:
         try:
             issued = topic == "coupon.issued"
             merchant = self._owner(stream, payload, issued)
-            if payload["merchant_id"] != merchant:
+            if not merchant or not payload["merchant_id"]:
+                found = f"{payload['merchant_id']!r} in a stream of {merchant!r}"
+                self._found.add("I16", position, stream, "a merchant that is named", found)
+            elif payload["merchant_id"] != merchant:
                 self._found.add("I16", position, stream, f"merchant {merchant}", f"{payload['merchant_id']}")
             self._check_time(stream, datetime.fromisoformat(payload["occurred_at"]), position, recorded_at)
             request_id = payload["request_id"]
@@ -193,6 +196,7 @@ class Walk:
         if position < codes.generated_at or (codes.revoked_at is not None and position > codes.revoked_at):
             self._found.add("codes", position, stream, f"a code while the set {codes_id} was good", f"at {position}")
         codes.exchanged += 1
+        codes.last_exchanged_at = max(position, codes.last_exchanged_at or 0)
         if codes.kind != "generic":
             self._books.exchanged.append((stream, codes_id, codes.batch_id, position))
 

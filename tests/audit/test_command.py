@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -205,4 +207,23 @@ def test_what_cannot_be_checked_is_no_verdict(desk: Desk) -> None:
     desk.run(desk.bundle, "--key", KEY.text(), code=2)
     desk.run(desk.bundle, "--key", desk.key, "--last", "missing", code=2)
     desk.run(desk.bundle, "--key", desk.key, "--save-checkpoint", "missing/last", code=2)
-    assert desk.json(desk.file("text.zip", "no zip"), "--key", desk.key, code=1)["finding"]["step"] == "bundle"
+    for data in (b"", b"no zip", _zip({}), _zip({"manifest.json": b"no manifest"}), _zip({"manifest.json": b"{}"})):
+        said = desk.run(desk.file("none.zip", data), "--key", desk.key, "--json", code=2)
+        assert "none.zip: the " in said.splitlines()[-1] or "none.zip: manifest.json " in said.splitlines()[-1]
+    damaged = members(Path(desk.bundle).read_bytes())
+    del damaged["checkpoint"]
+    found = desk.json(desk.file("damaged.zip", _zip(damaged)), "--key", desk.key, code=1)
+    assert found["finding"]["step"] == "bundle"
+
+
+def members(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _zip(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()

@@ -70,7 +70,7 @@ def test_names_the_first_position_in_one_line(run: Run, shop: Shop, database: Da
             "found": "the topic 'os:system'",
         }
     ]
-    assert stock["first_bad_position"] is None
+    assert stock["first_bad_position"] == 2, "the last event that counts: the batch's creation"
     assert stock["findings"][0]["expected"] == "(quantity, taken) (100, 0)"
 
 

@@ -446,6 +446,51 @@ def test_a_new_key_goes_on_where_the_old_one_ended(database: Database, lives: Li
         seal(database, folder, SigningKey.generate("elsewhere.example/coupons"), [KEY, other])
 
 
+def test_a_new_key_signs_the_newest_checkpoint_again(database: Database, lives: Lives, folder: Path) -> None:
+    """An auditor who has the new key alone finds its signature though nothing happened since."""
+    grow(lives, 20)
+    old = seal(database, folder)
+    assert old is not None
+    before = stored(database)
+    other = SigningKey.generate(ORIGIN)
+    for _ in range(2):
+        assert seal(database, folder, other, [KEY]) is None
+        with database.connect() as connection:
+            note = checkpoints.cosigned(connection, old)
+        assert note.startswith(old.note)
+        assert note.count("\n— ") == 2
+        for key in (KEY, other):
+            opened = open_checkpoint(note, key.verifier(), ORIGIN)
+            assert (opened.size, opened.root) == (old.size, old.root)
+        assert open_checkpoint(last_of(folder).read_bytes(), other.verifier(), ORIGIN).size == old.size
+    assert stored(database) == before
+    assert findings(database, folder) == []
+    grow(lives, 20)
+    new = seal(database, folder, other, [KEY])
+    assert new is not None
+    assert findings(database, folder) == []
+
+
+def test_a_new_key_signs_nothing_again_that_is_not_what_was_signed(
+    database: Database, lives: Lives, folder: Path
+) -> None:
+    grow(lives, 20)
+    first = seal(database, folder)
+    grow(lives, 20)
+    newest = seal(database, folder)
+    assert first is not None
+    assert newest is not None
+    shutil.rmtree(folder)
+    with superuser(database) as owner:  # the newest is beside the key alone, and the log is another one
+        owner.execute("delete from checkpoints where size > %s", (first.size,))
+        owner.execute("update events set topic = 'coupon.voided' where notification_id = %s", (newest.size,))
+    with pytest.raises(SealBroken):
+        seal(database, folder, SigningKey.generate(ORIGIN), [KEY])
+    with database.connect() as connection:
+        assert checkpoints.cosigned(connection, first) == first.note
+    assert last_of(folder).read_text("utf-8") == newest.note
+
+
 def test_a_machine_that_has_the_key_alone_goes_on(database: Database, lives: Lives, folder: Path) -> None:
     grow(lives, 20)
     seal(database, folder)

@@ -382,6 +382,48 @@ def _forged_for_a_code(by: Tampering) -> int:
     return position
 
 
+def _more_stock_taken(by: Tampering) -> int:
+    [(batch_id,)] = by.ask(
+        "update batch_stock set issued = issued + 1"
+        " where batch_id = (select min(payload->>'batch_id') from event_log where topic = 'coupon.issued')"
+        " returning batch_id"
+    )
+    return _last_that_counts(by, batch_id, "batch.quantity_changed")
+
+
+def _more_of_the_budget_taken(by: Tampering) -> int:
+    [(key,)] = by.ask(
+        "update batch_stock set issued = issued + 1"
+        " where batch_id = (select min(batch_id) from batch_stock where batch_id like ' budget %' and issued > 0)"
+        " returning batch_id"
+    )
+    return _last_that_counts(by, key.removeprefix(" budget "), "batch.budget_changed")
+
+
+def _last_that_counts(by: Tampering, batch_id: str, change: str) -> int:
+    [(last,)] = by.ask(
+        "select max(position) from event_log where (topic = 'coupon.issued' and payload->>'batch_id' = %s)"
+        " or (topic in ('batch.created', %s) and stream = %s)",
+        *(batch_id, change, f"batch-{batch_id}"),
+    )
+    return int(last)
+
+
+def _held_by_nobody(by: Tampering) -> int:
+    position, stream, _ = by.last_of("coupon.voided")
+    by.ask("insert into user_holds values (%s, 'o', now() + interval '1 h')", stream.removeprefix("coupon-"))
+    return position
+
+
+def _of_no_merchant(by: Tampering) -> int:
+    """A template that nobody has, all of it alike."""
+    _, _, created = by.find("topic = 'template.created'")
+    nobodys = {"merchant_id": "", "occurred_at": created["occurred_at"]}
+    first = by.append("template-nobodys", "template.created", created | nobodys | {"request_id": "nobody"})
+    by.append("template-nobodys", "template.revised", created | nobodys | {"request_id": "nobody 2"})
+    return first
+
+
 def _miscounted_job(by: Tampering) -> int:
     [(job_id,)] = by.ask("select job_id from issuance_job_outcomes where code = '' order by job_id limit 1")
     by.ask("update issuance_job_outcomes set rows = rows + 1 where job_id = %s and code = ''", job_id)
@@ -427,19 +469,10 @@ BREAKS = {
     "over the budget": Break("I17", _over_budget),
     "a share of nobody": Break("I18", _statement("insert into user_quota values ('b', 'u', 1, 1)")),
     "stock of nothing": Break("I18", _statement("insert into batch_stock values ('b', 9, 0)")),
-    "more stock taken": Break(
-        "stock",
-        _statement(
-            "update batch_stock set issued = issued + 1 where batch_id = (select min(batch_id) from batch_stock)"
-        ),
-    ),
-    "a hold of nobody": Break(
-        "holds",
-        _statement(
-            "insert into user_holds select substr(originator_id, 8), 'o', now() + interval '1 h' from events"
-            " where topic = 'coupon.voided' order by 1 limit 1"
-        ),
-    ),
+    "more stock taken": Break("stock", _more_stock_taken),
+    "more of the budget taken": Break("stock", _more_of_the_budget_taken),
+    "a hold of nobody": Break("holds", _held_by_nobody),
+    "events of no merchant": Break("I16", _of_no_merchant),
     "what codes are made from": Break("codes", _salted),
     "a coupon for no code": Break("codes", _forged_for_a_code),
     "a job miscounted": Break("jobs", _miscounted_job),
@@ -532,12 +565,41 @@ def test_a_read_model_that_was_edited_is_found(busy: Database, tampering: Tamper
     [(table,)] = tampering.ask(
         "select 'coupon_status_v' || version from projection_checkpoints where name = 'coupon_status'"
     )
-    tampering.ask(f"update {table} set user_id = 'zoe' where coupon_id = (select min(coupon_id) from {table})")
+    [(position,)] = tampering.ask(
+        f"update {table} set user_id = 'zoe', position = 1"
+        f" where coupon_id = (select min(coupon_id) from {table}) returning"
+        " (select max(notification_id) from events where originator_id = 'coupon-' || coupon_id)"
+    )
     report = verify(busy)
-    assert wrong(report) == {"I10": None}
+    assert wrong(report) == {"I10": position}
+    assert report.first_bad_position == position
     [finding] = report.checks[IDS.index("I10")].findings
     assert finding.stream == "coupon_status"
     assert "1 rows differ" in finding.found and "zoe" in finding.found
+
+
+def test_a_row_that_no_event_made_is_named_by_no_position(busy: Database, tampering: Tampering) -> None:
+    [(table,)] = tampering.ask(
+        "select 'coupon_status_v' || version from projection_checkpoints where name = 'coupon_status'"
+    )
+    tampering.ask(
+        f"update {table} set coupon_id = ' ', position = 1000000 where coupon_id = (select min(coupon_id) from {table})"
+    )
+    [check] = verify(busy, only=["I10"]).checks
+    assert (check.wrong, check.first_bad_position) == (1, None)
+
+
+def test_an_event_that_is_wrong_is_told_before_a_table_that_differs(busy: Database, tampering: Tampering) -> None:
+    tampering.ask("update batch_stock set issued = issued + 1")
+    [(position,)] = tampering.ask(
+        "update events set topic = 'os:system' where notification_id = (select max(notification_id) from events)"
+        " returning notification_id"
+    )
+    report = verify(busy, only=["catalogue", "stock"])
+    places = wrong(report)
+    assert places["catalogue"] == report.first_bad_position == position
+    assert places["stock"] is not None
+    assert places["stock"] < position
 
 
 def test_a_read_model_that_stands_still_is_found(busy: Database, tampering: Tampering) -> None:
