@@ -74,6 +74,8 @@ ALLOWED: dict[str, frozenset[Role]] = {
     "get_user_state": frozenset({"operator", "auditor"}),
     "get_batch_state": frozenset({"operator", "auditor"}),
     "get_coupon_difference": frozenset({"operator", "auditor"}),
+    "get_order_difference": frozenset({"operator", "auditor"}),
+    "get_user_difference": frozenset({"operator", "auditor"}),
     "get_batch_difference": frozenset({"operator", "auditor"}),
     "explain_refusal": frozenset({"operator", "auditor"}),
     "get_checkpoint": frozenset({"operator", "auditor"}),

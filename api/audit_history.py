@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from flask import Response
@@ -44,6 +45,8 @@ audit_history = APIBlueprint(
 AT = {"at": "at", "known_at": "known_at", "position": "position"}
 """Names of what says a moment, as the parameters that say it."""
 FROM = {"at": "from", "position": "from_position"}
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+"""No event is earlier: from here on an order or a user changed, where nothing is said."""
 UNTIL = {"at": "until", "position": "until_position"}
 
 
@@ -72,6 +75,13 @@ class DifferenceQuery(Parameters):
     basis: Literal["known", "true"] = Field(
         "known", description="By what the log held at each, or by what had occurred until then, whenever recorded."
     )
+
+
+class UserDifferenceQuery(DifferenceQuery, AtLeastQuery):
+    """Between which two moments, and which page of the user's coupons."""
+
+    after: Id | None = Field(None, description="The `next` of the page before.")
+    limit: Limit = PAGE_DEFAULT
 
 
 @audit_history.get(
@@ -116,14 +126,11 @@ def get_user_state(path: UserPath, query: UserStateQuery) -> Response:
     A page looks at `limit` coupons that the user ever had, so it may hold fewer, or none, and not be the last.
     """
     caught_up(query.at_least, "wallet")
-    store, merchant_id = ledger().store, caller().merchant_id
-    after = "" if query.after is None else f"coupon-{query.after}"
+    store = ledger().store
     with store.connection() as connection:
         then = _moment(connection, query)
-        streams = user_streams(connection, merchant_id, path.user_id, after=after, limit=query.limit + 1)
-        page = streams[: query.limit]
+        page, following = _page(connection, path.user_id, query)
         found = holders.user_moment(reading.histories(store, connection, page), path.user_id, then)
-    following = page[-1].removeprefix("coupon-") if len(streams) > query.limit else None
     return answer({"user_id": path.user_id, **_as_of(then), **found, "next": following})
 
 
@@ -156,21 +163,73 @@ def get_batch_difference(path: BatchPath, query: DifferenceQuery) -> Response:
     return answer({"batch_id": path.batch_id, "begin": _as_of(begin), "end": _as_of(end), **found})
 
 
+@audit_history.get(
+    "/orders/<callers_id:order_id>/difference",
+    responses=contract.read(history_answers.OrderDifference, errors.InvalidPeriod),
+)
+def get_order_difference(path: OrderPath, query: DifferenceQuery) -> Response:
+    """Read which coupons an order held or had used in another way between two moments."""
+    store, merchant_id = ledger().store, caller().merchant_id
+    with store.connection() as connection:
+        begin, end = _moments(connection, query)
+        found = _in_order(
+            query,
+            lambda: differences.order_difference(
+                store, connection, merchant_id, path.order_id, begin, end, query.basis
+            ),
+        )
+    return answer({"order_id": path.order_id, "begin": _as_of(begin), "end": _as_of(end), **found})
+
+
+@audit_history.get(
+    "/users/<callers_id:user_id>/difference",
+    responses=contract.read(history_answers.UserDifference, errors.InvalidPeriod, errors.NotCaughtUp),
+)
+def get_user_difference(path: UserPath, query: UserDifferenceQuery) -> Response:
+    """Read which coupons came to a user, went, or became another between two moments.
+
+    A page looks at `limit` coupons that the user ever had, so it may hold fewer, or none, and not be the last.
+    """
+    caught_up(query.at_least, "wallet")
+    store = ledger().store
+    with store.connection() as connection:
+        begin, end = _moments(connection, query)
+        page, following = _page(connection, path.user_id, query)
+        histories = reading.histories(store, connection, page)
+    found = _in_order(query, lambda: differences.user_difference(histories, path.user_id, begin, end, query.basis))
+    shown = {"begin": _as_of(begin), "end": _as_of(end), **found, "next": following}
+    return answer({"user_id": path.user_id, **shown})
+
+
 # --- what they share --------------------------------------------------------------------------------
+
+
+def _page(
+    connection: moment.Connection, user_id: str, query: UserStateQuery | UserDifferenceQuery
+) -> tuple[list[str], str | None]:
+    """The next coupons that the user ever had, as streams, and the ``after`` of the page that follows."""
+    after = "" if query.after is None else f"coupon-{query.after}"
+    streams = user_streams(connection, caller().merchant_id, user_id, after=after, limit=query.limit + 1)
+    page = streams[: query.limit]
+    return page, page[-1].removeprefix("coupon-") if len(streams) > query.limit else None
 
 
 def _moment(connection: moment.Connection, query: StateQuery) -> moment.Moment:
     return _named(connection, AT, at=query.at, known_at=query.known_at, position=query.position)
 
 
-def _moments(connection: moment.Connection, query: DifferenceQuery, first: int) -> tuple[moment.Moment, moment.Moment]:
-    """The two that the query says; the first is that of the object's first event, where nothing is said of it."""
+def _moments(
+    connection: moment.Connection, query: DifferenceQuery, first: int | None = None
+) -> tuple[moment.Moment, moment.Moment]:
+    """The two that the query says; the first is that at the position ``first``, where nothing is said of it."""
     if query.begin is not None and query.from_position is not None:
         raise InvalidField(errors=[_one("from")])
     if query.until is not None and query.until_position is not None:
         raise InvalidField(errors=[_one("until")])
-    position = first if query.begin is None and query.from_position is None else query.from_position
-    begin = _named(connection, FROM, at=query.begin, position=position)
+    at, position = query.begin, query.from_position
+    if at is None and position is None:
+        at, position = (BEFORE_ALL, None) if first is None else (None, first)
+    begin = _named(connection, FROM, at=at, position=position)
     return begin, _named(connection, UNTIL, at=query.until, position=query.until_position)
 
 
@@ -196,8 +255,10 @@ def _named(
     try:
         return moment.moment(connection, at=at, known_at=known_at, position=position)
     except InvalidField as refusal:
-        told = {"parameter": names[refusal.facts["field"]], "code": refusal.code(), "detail": refusal.detail}
-        raise InvalidField(refusal.detail, errors=[told]) from None
+        field = refusal.facts["field"]
+        detail = re.sub(rf"^{field}\b", names[field], refusal.detail)
+        told = {"parameter": names[field], "code": refusal.code(), "detail": detail}
+        raise InvalidField(detail, errors=[told]) from None
 
 
 def _one(name: str) -> dict[str, str]:

@@ -173,11 +173,16 @@ class Change(BaseModel):
     after: Any
 
 
-class Difference(BaseModel):
-    """What differs between two moments; members of members have dotted names."""
+class Span(BaseModel):
+    """Between which two moments."""
 
     begin: AsOf
     end: AsOf
+
+
+class Difference(Span):
+    """What differs between two moments; members of members have dotted names."""
+
     changed: dict[str, Change]
     events: list[PublishedEvent] = Field(description="Between the two, of the object's own stream.")
 
@@ -196,3 +201,34 @@ class BatchDifference(Difference):
     batch_id: str
     before: BatchThen | None
     after: BatchThen | None
+
+
+class OrderCouponChange(BaseModel):
+    """A coupon of an order at two moments; null where the order neither held it nor had used it."""
+
+    before: OrderCoupon | None
+    after: OrderCoupon | None
+
+
+class OrderDifference(Span):
+    """What an order held and had used at two moments."""
+
+    order_id: str
+    changed: dict[str, OrderCouponChange] = Field(description="By coupon id.")
+    events: list[PublishedEvent] = Field(description="Between the two, of all coupons that the order had locked.")
+
+
+class WalletCouponChange(BaseModel):
+    """A coupon of a user at two moments; null where the user neither had it nor could use it."""
+
+    before: WalletCouponThen | None
+    after: WalletCouponThen | None
+
+
+class UserDifference(Span):
+    """A page of what a user had at two moments, by coupon id."""
+
+    user_id: str
+    changed: dict[str, WalletCouponChange] = Field(description="By coupon id.")
+    events: list[PublishedEvent] = Field(description="Between the two, of all coupons that the page looked at.")
+    next: str | None = Field(description="What to pass as `after` for the next page; null at the end.")

@@ -139,8 +139,9 @@ def erase(ledger: Ledger, merchant_id: str, actor: str, user_id: str, request_id
     """Destroy the user's data key, address, messages and what waits to be sent to the user, and record that.
 
     All of it in one transaction. Where nothing is left to erase it changes nothing. Answers ``user_id`` and
-    ``erased_at``. ``request_id`` is new for each call.
+    ``erased_at``. ``request_id`` is new for each call. Raises ``InvalidField``.
     """
+    check_id("merchant_id", merchant_id)
     check_id("user_id", user_id)
     stream = subject_stream(merchant_id, user_id)
     request = Request(merchant_id, actor, request_id)

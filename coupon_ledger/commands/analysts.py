@@ -12,6 +12,7 @@ from psycopg import sql
 from coupon_ledger.commands.output import json_option, show_rows
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
+from ledger.merchants import check_known
 from projections import analysts as logins
 
 
@@ -28,6 +29,8 @@ def analysts() -> None:
 def create(settings: Settings, login: str, merchants: tuple[str, ...], no_password: bool) -> None:
     """Make a login and print its password, which is shown this once."""
     with _owner(settings) as connection:
+        for merchant in merchants:
+            check_known(connection, merchant)
         password = logins.create(connection, login, merchants, with_password=not no_password)
     click.echo(password or f"{login} may log in without a password of ours")
 

@@ -10,6 +10,7 @@ import click
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger import subjects
+from ledger.merchants import check_known
 
 
 @click.command()
@@ -22,6 +23,8 @@ def erase(settings: Settings, merchant: str, user_id: str) -> None:
     The log keeps that it was done. It may be run again.
     """
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
+        with ledger.store.connection() as connection:
+            check_known(connection, merchant)
         actor, request_id = f"cli:{getpass.getuser()}", f" erase {uuid.uuid4().hex}"
         done = subjects.erase(ledger, merchant, actor, user_id, request_id)
     counts = ", ".join(f"{name} {count}" for name, count in done.counts.items())

@@ -17,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from coupon_ledger.commands.output import json_option, show_record, show_rows
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
+from ledger.merchants import check_known
 from projections.export import check as export_checks
 from projections.export.files import Format
 from projections.export.manifest import NAME
@@ -91,6 +92,9 @@ def export(
         format=format, what=what, merchant_id=merchant_id, after=after or 0, continue_=continue_, until=until
     )
     with servers(settings) as resolved, _bars() as show, _one_line():
+        if merchant_id is not None:
+            with resolved.database().connect() as connection:
+                check_known(connection, merchant_id)
         done = export_to(resolved.database(), output, options, show)
     for name in done.faulted:
         click.echo(f"{name} stopped at an event, and is exported as it stood there", err=True)

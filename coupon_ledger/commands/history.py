@@ -19,13 +19,14 @@ from coupon_ledger.commands.times import time
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.aggregate import text_of
-from ledger.errors import BatchNotFound, CouponNotFound, NotFound
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, NotFound
 from ledger.events import Recorded
 from ledger.history import batches, coupons, differences, holders, reading
 from ledger.history.moment import Connection, Moment, moment
 from ledger.published import published
 from ledger.store import Store
-from projections.timelines import user_page, user_streams
+from ledger.subjects import subject_stream
+from projections.timelines import user_page, user_streams, user_streams_at
 
 PAGE = 1_000
 """Events that are read at once."""
@@ -105,7 +106,7 @@ def coupon(
         elif until is None:
             _show_state({**_as_of(then), **coupons.coupon_moment(events, then)}, as_json)
         else:
-            end = moment(connection, at=until)
+            end = _until(connection, until)
             _show_difference(differences.coupon_difference(events, then, end, "known"), as_json)
 
 
@@ -127,22 +128,31 @@ def batch(
             found = batches.batch_moment(connection, events, then, None)
             _show_state({**_as_of(then), **found}, as_json)
         else:
-            end = moment(connection, at=until)
+            end = _until(connection, until)
             found = differences.batch_difference(connection, events, then, end, "known", None)
             _show_difference(found, as_json)
 
 
 @history.command()
 @click.argument("id")
+@until_option
 @moment_options
 @click.pass_obj
-def order(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
-    """Show an order: the events of all coupons that it ever locked, or what it held and had used at a moment."""
+def order(
+    settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any
+) -> None:
+    """Show an order: the events of all coupons that it ever locked, what it held and had used, or what changed."""
     with _log(settings) as (store, connection):
         then = _then(connection, asked)
+        if not reading.order_streams(connection, merchant_id, id):
+            raise _unknown("order", id, merchant_id)
         if then is None:
             pages = _whole(lambda *place: reading.order_page(store, connection, merchant_id, id, *place))
-            _show_events(pages, None, as_json)
+            _show_events(pages, until, as_json)
+        elif until is not None:
+            end = _until(connection, until)
+            found = differences.order_difference(store, connection, merchant_id, id, then, end, "known")
+            _show_difference(found, as_json)
         else:
             found = holders.order_moment(store, connection, merchant_id, id, then)
             _show_state({**_as_of(then), **found}, as_json)
@@ -150,17 +160,21 @@ def order(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **ask
 
 @history.command()
 @click.argument("id")
+@until_option
 @moment_options
 @click.pass_obj
-def user(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
-    """Show a user: the events of all coupons that the user ever had or might use, or the wallet at a moment."""
+def user(settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any) -> None:
+    """Show a user: the events of all coupons that the user ever had or might use, the wallet, or what changed."""
     with _log(settings) as (store, connection):
         then = _then(connection, asked)
+        streams = _user_streams(store, connection, merchant_id, id)
         if then is None:
             pages = _whole(lambda *place: user_page(store, connection, merchant_id, id, *place))
-            _show_events(pages, None, as_json)
+            _show_events(pages, until, as_json)
+        elif until is not None:
+            end, histories = _until(connection, until), reading.histories(store, connection, streams)
+            _show_difference(differences.user_difference(histories, id, then, end, "known"), as_json)
         else:
-            streams = user_streams(connection, merchant_id, id)
             found = holders.user_moment(reading.histories(store, connection, streams), id, then)
             _show_state({**_as_of(then), **found}, as_json)
 
@@ -208,9 +222,38 @@ def _owned(store: Store, stream: str, merchant_id: str, missing: NotFound) -> li
     return events
 
 
+def _user_streams(store: Store, connection: Connection, merchant_id: str, user_id: str) -> list[str]:
+    """The user's coupons. Without any the user is unknown, unless there is a note, or the wallets are behind."""
+    streams = user_streams(connection, merchant_id, user_id)
+    if not streams and not store.history(subject_stream(merchant_id, user_id)):
+        streams = user_streams_at(connection, merchant_id, user_id, store.head())
+        if not streams:
+            raise _unknown("user", user_id, merchant_id)
+    return streams
+
+
+def _unknown(what: str, id: str, merchant_id: str) -> click.ClickException:
+    return click.ClickException(f"the ledger knows no {what} {id} of merchant {merchant_id}")
+
+
 def _then(connection: Connection, asked: Mapping[str, Any]) -> Moment | None:
     """The moment that the options say; ``None`` where they say none."""
-    return moment(connection, **asked) if any(asked.values()) else None
+    if not any(asked.values()):
+        return None
+    return _moment(connection, {"at": "--at", "known_at": "--known-at", "position": "--position"}, **asked)
+
+
+def _until(connection: Connection, until: datetime) -> Moment:
+    return _moment(connection, {"at": "--until"}, at=until)
+
+
+def _moment(connection: Connection, options: Mapping[str, str], **asked: Any) -> Moment:
+    """The moment that these options say; a refusal names the option."""
+    try:
+        return moment(connection, **asked)
+    except InvalidField as refusal:
+        field = refusal.facts["field"]
+        raise click.BadParameter(refusal.detail.removeprefix(f"{field} "), param_hint=options[field]) from None
 
 
 def _whole(page: Page) -> Iterator[Recorded]:
@@ -250,7 +293,7 @@ def _show_difference(found: Mapping[str, Any], as_json: bool) -> None:
         _echo_json(found)
         return
     changed = found["changed"].items()
-    show_rows([ChangeRow(name, _cell(each["before"]), _cell(each["after"])) for name, each in changed], as_json)
+    show_rows([ChangeRow(name, *_cells(each["before"], each["after"])) for name, each in changed], as_json)
     show_rows([_row(event) for event in found["events"]], as_json)
 
 
@@ -259,6 +302,16 @@ def _members(state: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> d
     if isinstance(state, Mapping):
         return {name: _cell(value) for name, value in state.items()}
     return {each["coupon_id"]: each["state"] for each in state or ()}
+
+
+def _cells(before: Any, after: Any) -> tuple[str, str]:
+    """Of a coupon that was there at both moments, the members that differ; of one that came or went, its state."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = [name for name in after if before[name] != after[name]]
+        before, after = ({name: each[name] for name in names} for each in (before, after))
+    else:
+        before, after = (each["state"] if isinstance(each, Mapping) else each for each in (before, after))
+    return _cell(before), _cell(after)
 
 
 def _row(event: Mapping[str, Any]) -> EventRow:

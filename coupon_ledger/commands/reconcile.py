@@ -206,4 +206,7 @@ def _show_summary(summary: Summary, as_json: bool) -> None:
         f" {summary.differing} differing"
     )
     for money in summary.money:
-        click.echo(f"taken off in {money.currency}: {money.told_minor} by the file, {money.ledger_minor} by the ledger")
+        click.echo(
+            f"taken off, in minor units of {money.currency}:"
+            f" {money.told_minor} by the file, {money.ledger_minor} by the ledger"
+        )

@@ -112,7 +112,10 @@ def _table(name: str, columns: tuple[str, ...], rows: list[Refused] | list[LostO
 
 
 def _money(by_currency: Mapping[str, int]) -> str:
-    return ", ".join(f"{minor} {currency}" for currency, minor in sorted(by_currency.items()) if minor) or "0"
+    return (
+        ", ".join(f"{minor} minor units of {currency}" for currency, minor in sorted(by_currency.items()) if minor)
+        or "0"
+    )
 
 
 @contextmanager

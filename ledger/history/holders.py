@@ -26,25 +26,32 @@ def order_moment(
 
     Raises ``InvalidField`` for what is no order's id.
     """
+    cuts = (("known", moment.known), ("true", moment.true))
+    return {name: order_view(store, connection, merchant_id, order_id, cut) for name, cut in cuts}
+
+
+def order_view(store: Store, connection: Connection, merchant_id: str, order_id: str, cut: Cut) -> list[dict[str, Any]]:
+    """What the order held and had used, by the events that count."""
     work = order_coupons(Request(merchant_id, "history", " history"), order_id)
-    views = {}
-    for name, cut in (("known", moment.known), ("true", moment.true)):
-        decided = work.decide(Past(store, connection, cut).loaded(work))
-        assert isinstance(decided, Receipt)
-        views[name] = decided.answer["coupons"]
-    return views
+    decided = work.decide(Past(store, connection, cut).loaded(work))
+    assert isinstance(decided, Receipt)
+    coupons: list[dict[str, Any]] = decided.answer["coupons"]
+    return coupons
 
 
 def user_moment(histories: Mapping[str, Sequence[Recorded]], user_id: str, moment: Moment) -> dict[str, Any]:
     """Which of these coupons the user owned or could use as a friend, as the log knew it and as it was, by id."""
-    return {
-        name: [
-            found
-            for stream, history in sorted(histories.items())
-            if (found := _in_wallet(stream, cut.of(history), user_id, cut))
-        ]
-        for name, cut in (("known", moment.known), ("true", moment.true))
-    }
+    cuts = (("known", moment.known), ("true", moment.true))
+    return {name: user_view(histories, user_id, cut) for name, cut in cuts}
+
+
+def user_view(histories: Mapping[str, Sequence[Recorded]], user_id: str, cut: Cut) -> list[dict[str, Any]]:
+    """The same by the events that count."""
+    return [
+        found
+        for stream, history in sorted(histories.items())
+        if (found := _in_wallet(stream, cut.of(history), user_id, cut))
+    ]
 
 
 def _in_wallet(stream: str, history: Sequence[Recorded], user_id: str, cut: Cut) -> dict[str, Any] | None:

@@ -18,8 +18,8 @@ import psycopg
 from psycopg.rows import namedtuple_row, tuple_row
 
 from ledger.database import Database
-from ledger.errors import InvalidInput, InvalidPeriod
-from ledger.use_cases import check_id
+from ledger.errors import InvalidPeriod
+from ledger.merchants import check_known
 from projections.reconcile.orders_file import BadLine, Told, UnreadableOrders
 
 BAD_LINES_SHOWN = 100
@@ -48,10 +48,6 @@ create temporary table spent (
 
 class BadLines(UnreadableOrders):
     """Lines of the file are no good, so nothing was compared; ``facts`` has the first of them."""
-
-
-class UnknownMerchant(InvalidInput):
-    """The ledger has never answered this merchant, so a file of its orders says nothing about the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +136,11 @@ def comparison(
     is not told. Raises ``BadLines``, ``UnreadableOrders``, ``UnknownMerchant``, ``InvalidField``, and ``InvalidPeriod``
     where nothing lies in that span, or a file without lines leaves an end of it open: nothing would be compared then.
     """
-    check_id("merchant", merchant_id)
     with database.connect() as connection:
         connection.execute(_SESSION)
         with connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
-            if not _rows(connection, _KNOWN, {"merchant": merchant_id}):
-                raise UnknownMerchant(f"the ledger knows no merchant {merchant_id}")
+            check_known(connection, merchant_id)
             lines = _take(connection, orders)
             connection.execute(_SPENT, {"merchant": merchant_id})
             connection.execute("analyze told, spent")
@@ -264,8 +258,6 @@ select distinct on (u.order_id, u.coupon_id)
  where u.topic in ('coupon.used', 'coupon.debited')
  order by u.order_id, u.coupon_id, u.position desc
 """
-
-_KNOWN = "select from requests where merchant_id = %(merchant)s limit 1"
 
 _SPAN = "select (select coalesce(max(notification_id), 0) from events), min(at), max(at) from told"
 

@@ -49,6 +49,7 @@ def login(database: Database) -> Iterator[str]:
 def test_a_login_is_made_listed_and_dropped(run: Run, login: str, ledger: Ledger) -> None:
     for merchant in ("acme", "rival"):
         Shop(ledger, merchant).coupon()
+    Shop(ledger, "other").batch()
     Runner(ledger.store.database).catch_up()
     made = run("analysts", "create", login, "--merchant", "acme", "--merchant", "other")
     assert (made.returncode, made.stderr) == (0, "")
@@ -67,7 +68,8 @@ def test_a_login_is_made_listed_and_dropped(run: Run, login: str, ledger: Ledger
     assert "analyst_not_found" in gone.stderr
 
 
-def test_a_login_without_a_password(run: Run, login: str, database: Database) -> None:
+def test_a_login_without_a_password(run: Run, login: str, ledger: Ledger, database: Database) -> None:
+    Shop(ledger, "acme").batch()
     made = run("analysts", "create", login, "--merchant", "acme", "--no-password")
     assert (made.returncode, made.stdout) == (0, f"{login} may log in without a password of ours\n")
     with psycopg.connect(database.url) as owner:
@@ -75,13 +77,22 @@ def test_a_login_without_a_password(run: Run, login: str, database: Database) ->
     assert kept == (None,)
 
 
-def test_bad_usage_is_one_line(run: Run, login: str) -> None:
-    for arguments in ((login,), ("coupon_ledger_app", "--merchant", "acme"), (login, "--merchant", "")):
+def test_bad_usage_is_one_line(run: Run, login: str, ledger: Ledger) -> None:
+    Shop(ledger, "acme").batch()
+    for arguments in (
+        (login,),
+        ("coupon_ledger_app", "--merchant", "acme"),
+        (login, "--merchant", ""),
+        (login, "--merchant", "acme", "--merchant", "acmee"),
+    ):
         answer = run("analysts", "create", *arguments)
         assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert "knows no merchant acmee" in answer.stderr
+    assert run("analysts", "list").stdout == "none\n"
 
 
-def test_who_may_make_no_roles_hears_so_in_one_line(run: Run, login: str, database: Database) -> None:
+def test_who_may_make_no_roles_hears_so_in_one_line(run: Run, login: str, ledger: Ledger, database: Database) -> None:
+    Shop(ledger, "acme").batch()
     with psycopg.connect(database.url, autocommit=True) as owner:
         owner.execute(sql.SQL("create role {} login in role coupon_ledger_app").format(sql.Identifier(login)))
     url = make_conninfo(database.url, user=login)

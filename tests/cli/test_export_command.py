@@ -92,6 +92,16 @@ def test_bad_usage_is_one_line(run, small, tmp_path):
         assert words in result.stderr
 
 
+def test_a_merchant_of_whom_the_ledger_knows_nothing_is_one_line(run, small, tmp_path):
+    for merchant, words in (("merchant-9", "knows no merchant merchant-9"), ("", "merchant is 1 to")):
+        result = run("export", "--to", "csv", "--output", tmp_path / "out", "--merchant", merchant)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+        assert words in result.stderr
+        assert not (tmp_path / "out").exists()
+    result = run("export", "--to", "csv", "--output", tmp_path / "out", "--merchant", small.merchant_id)
+    assert result.returncode == 0, result.stderr
+
+
 def test_positions_beyond_the_log_are_one_line(run, small, tmp_path):
     head = small.ledger.store.head()
     for positions, words in (

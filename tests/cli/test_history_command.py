@@ -64,6 +64,13 @@ def test_shows_timelines_states_and_differences(run, shown, shop, ledger):
     assert changed["state"] == {"before": "UNUSED", "after": "LOCKED"}
     counts = shown("history", "batch", batch_id, "--position", str(issued), "--until", after)["changed"]
     assert counts["balance.locked"] == {"before": 0, "after": 1}
+    for words, members in ((("order", "order-1"), (None, "LOCKED")), (("user", "user-1"), ("UNUSED", "LOCKED"))):
+        found = shown("history", *words, "--at", before, "--until", after)
+        change = found["changed"][coupon_id]
+        assert tuple(change[name] and change[name]["state"] for name in ("before", "after")) == members, words
+        assert [event["topic"] for event in found["events"]] == ["coupon.locked"]
+        between = ("--merchant", "merchant-1", "--at", before, "--until", after)
+        assert "LOCKED" in run("history", *words, *between).stdout.decode()
     table = run("history", "coupon", coupon_id, "--merchant", "merchant-1", "--at", after).stdout.decode()
     assert "LOCKED" in table
     assert "lock_live" in table
@@ -80,6 +87,42 @@ def test_explains_a_refusal(run, shown, shop, ledger):
     table = run("explain", "-", "--merchant", "merchant-1", given=body).stdout.decode()
     assert "coupon_void" in table
     assert "fraud" in table
+
+
+def test_who_or_what_the_ledger_does_not_know_is_said(run, shop, ledger):
+    coupon_id = shop.coupon()
+    ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id]))
+
+    def line(*arguments: str, merchant: str = "merchant-1") -> str:
+        result = run("history", *arguments, "--merchant", merchant)
+        assert (result.returncode, result.stdout, result.stderr.count(b"\n")) == (1, b"", 1), result.stderr
+        return result.stderr.decode()
+
+    Runner(ledger.store.database).catch_up()
+    shop.coupon("user-9")
+    assert "not_caught_up" in line("user", "user-9")
+    Runner(ledger.store.database).catch_up()
+    for moment in ((), ("--position", "1"), ("--position", "1", "--until", clock_text(ledger))):
+        assert "knows no order ghost of merchant merchant-1" in line("order", "ghost", *moment)
+        assert "knows no user ghost of merchant merchant-1" in line("user", "ghost", *moment)
+    assert "knows no order order-1 of merchant merchant-2" in line("order", "order-1", merchant="merchant-2")
+    assert "knows no user user-1 of merchant merchant-2" in line("user", "user-1", merchant="merchant-2")
+    for known in (("order", "order-1"), ("user", "user-1")):
+        assert run("history", *known, "--merchant", "merchant-1", "--position", "1").returncode == 0
+
+
+def test_a_moment_that_lies_ahead_is_told_by_its_option(run, shop):
+    coupon_id = shop.coupon()
+    ahead = "2999-01-01T00:00:00Z"
+    for moment, option in (
+        (("--position", "1", "--until", ahead), "--until"),
+        (("--at", ahead), "--at"),
+        (("--known-at", ahead), "--known-at"),
+        (("--position", "999"), "--position"),
+    ):
+        result = run("history", "coupon", coupon_id, "--merchant", "merchant-1", *moment)
+        assert (result.returncode, result.stderr.count(b"\n")) == (2, 1)
+        assert f"for {option}: ".encode() in result.stderr
 
 
 @pytest.mark.parametrize(

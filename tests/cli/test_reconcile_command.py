@@ -54,7 +54,7 @@ def test_compares_proposes_and_applies(run: Run, orders: Path, tmp_path: Path) -
     assert result.stdout.startswith("missing: order order-1, coupon ")
     assert "  proposed: confirm\n" in result.stdout
     assert "0 equal, 1 missing in the ledger, 0 extra in the ledger, 0 differing\n" in result.stdout
-    assert "taken off in EUR: 200 by the file, 0 by the ledger\n" in result.stdout
+    assert "taken off, in minor units of EUR: 200 by the file, 0 by the ledger\n" in result.stdout
 
     result = run("--apply", proposals, "--approved-by", "alice")
     assert (result.returncode, result.stdout) == (2, "")

@@ -86,7 +86,7 @@ def test_reads_of_read_models_take_at_least(operations):
         for id, (_, _, operation) in operations.items()
         if any(parameter["name"] == "at_least" for parameter in operation["parameters"])
     }
-    users = {"list_user_coupons", "get_user_state", "get_user_timeline", "get_user_timeline_csv"}
+    users = {"list_user_coupons", "get_user_state", "get_user_difference", "get_user_timeline", "get_user_timeline_csv"}
     figures = {"get_batch_balance", "list_batches", "get_daily_statistics", "get_funnel", "get_liability"}
     assert taking == {*figures, *(f"{id}_csv" for id in figures), "get_user_coupon_summary", *users}
 

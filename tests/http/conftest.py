@@ -473,6 +473,12 @@ class Scene:
     def _get_batch_state(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/state", None
 
+    def _get_order_difference(self) -> Call:
+        return "/v1/orders/order-1/difference", None
+
+    def _get_user_difference(self) -> Call:
+        return "/v1/users/user-1/difference", None
+
     def _get_batch_difference(self) -> Call:
         return f"/v1/batches/{self.shop.batch()}/difference?from_position=1", None
 

@@ -82,6 +82,8 @@ TABLE = {
     "get_user_state": {"operator", "auditor"},
     "get_batch_state": {"operator", "auditor"},
     "get_coupon_difference": {"operator", "auditor"},
+    "get_order_difference": {"operator", "auditor"},
+    "get_user_difference": {"operator", "auditor"},
     "get_batch_difference": {"operator", "auditor"},
     "explain_refusal": {"operator", "auditor"},
     "get_checkpoint": {"operator", "auditor"},
@@ -126,7 +128,7 @@ OF_NONE = {
     "create_user_note", "list_user_notes", "delete_personal_data",
     "read_user_messages", "put_contact", "delete_contact", "create_channel", "list_channels", "list_failed_deliveries",
     "retry_deliveries", "get_order_timeline", "get_order_timeline_csv", "get_order_state", "get_user_timeline",
-    "get_user_timeline_csv", "get_user_state", "explain_refusal",
+    "get_user_timeline_csv", "get_user_state", "get_order_difference", "get_user_difference", "explain_refusal",
     "list_batches_csv", "get_daily_statistics", "get_daily_statistics_csv", "get_funnel", "get_funnel_csv",
     "get_liability", "get_liability_csv", "get_user_coupon_summary",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""GET /v1/{coupons,orders,users,batches}/{id}/state and /v1/{coupons,batches}/{id}/difference."""
+"""GET /v1/{coupons,orders,users,batches}/{id}/state and /v1/{coupons,orders,users,batches}/{id}/difference."""
 
 from __future__ import annotations
 
@@ -111,6 +111,67 @@ def test_what_changed_between_two_moments(auditor, shop, ledger):
     assert found["events"] == []
 
 
+def test_what_changed_of_an_order_and_of_a_user(auditor, shop, ledger, project):
+    batch_id = shop.batch(terms=replace(TERMS, transferable=True), per_user_limit=None)
+    used, given, kept = (shop.coupon(batch_id=batch_id) for _ in "123")
+    ledger.do(lock(shop, used))
+    begin, position = clock_text(ledger), ledger.store.head()
+    ledger.do(lock(shop, given))
+    ledger.do(use_cases.unlock(shop.request(), "order-1", coupon_ids=[given], reason="left"))
+    redemption = use_cases.orders.Redemption(coupon_id=used, discount_minor=5)
+    ledger.do(use_cases.confirm(shop.request(), "order-1", [redemption]))
+    ledger.do(use_cases.transfer(shop.request(), given, user_id="user-1", to_user_id="user-2"))
+    project()
+    end = clock_text(ledger)
+    came = shop.coupon(batch_id=batch_id)
+    project()
+    between = ["coupon.locked", "coupon.unlocked", "coupon.used", "coupon.transferred"]
+    for asked in ({"from": begin, "until": end}, {"from_position": position, "until": end}):
+        order = auditor.get("/v1/orders/order-1/difference", **asked).ok()
+        states = {name: (each["before"]["state"], each["after"]["state"]) for name, each in order["changed"].items()}
+        assert states == {used: ("LOCKED", "USED")}
+        assert [event["topic"] for event in order["events"]] == between
+        user = auditor.get("/v1/users/user-1/difference", **asked).ok()
+        assert user["changed"].keys() == {used, given}
+        assert user["changed"][given]["after"] is None
+        assert user["changed"][used]["after"]["order_id"] == "order-1"
+        assert ([event["topic"] for event in user["events"]], user["next"]) == (between, None)
+    other = auditor.get("/v1/users/user-2/difference", **{"from": begin}).ok()["changed"]
+    assert (other.keys(), other[given]["before"]) == ({given}, None)
+    whole = auditor.get("/v1/users/user-1/difference").ok()["changed"]
+    assert whole.keys() == {used, kept, came}
+    assert {each["before"] for each in whole.values()} == {None}
+    assert auditor.get("/v1/orders/ghost/difference").ok()["changed"] == {}
+
+
+def test_what_changed_of_a_user_comes_in_pages(auditor, shop, ledger, project):
+    batch_id = shop.batch(per_user_limit=None)
+    coupons = sorted(shop.coupon(batch_id=batch_id) for _ in range(5))
+    position = ledger.store.head()
+    for coupon_id in coupons[1:4]:
+        ledger.do(lock(shop, coupon_id))
+    project()
+    seen, after = [], {}
+    while after is not None:
+        page = auditor.get("/v1/users/user-1/difference", limit=2, from_position=position, **after).ok()
+        assert len(page["changed"]) == len(page["events"]) <= 2
+        seen += page["changed"]
+        after = {"after": page["next"]} if page["next"] else None
+    assert seen == coupons[1:4]
+
+
+def test_imported_history_changed_what_was_true(auditor, shop, ledger, long_ago, project):
+    begin = clock_text(ledger)
+    batch_id = shop.batch(per_user_limit=None)
+    claimed = use_cases.claim(shop.request(at=long_ago), batch_id, "user-1")
+    coupon_id = ledger.do(claimed).answer["coupon_id"]
+    project()
+    known = auditor.get("/v1/users/user-1/difference", **{"from": begin}).ok()
+    assert known["changed"].keys() == {coupon_id}
+    true = auditor.get("/v1/users/user-1/difference", **{"from": begin, "basis": "true"}).ok()
+    assert (true["changed"], true["events"]) == ({}, [])
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
@@ -130,8 +191,9 @@ def test_a_moment_that_nobody_can_mean(query, parameter, auditor, shop):
     assert answer.pointers() == [parameter]
 
 
-def test_two_moments_that_nobody_can_mean(auditor, shop):
+def test_two_moments_that_nobody_can_mean(auditor, shop, project):
     path = f"/v1/coupons/{shop.coupon()}/difference"
+    project()
     moment = "2026-01-01T00:00:00Z"
     for query, parameter in (
         ({"from": moment, "from_position": 1}, "from"),
@@ -142,10 +204,13 @@ def test_two_moments_that_nobody_can_mean(auditor, shop):
         answer = auditor.get(path, **query)
         answer.refused(422, "invalid_field")
         assert answer.pointers() == [parameter], query
+    ahead = auditor.get(path, until="2999-01-01T00:00:00Z").refused(422, "invalid_field")
+    assert ahead["errors"][0]["detail"] == "until is not in the future"
     for query, parameter in (
         ({"from_position": 3, "until_position": 2}, "until_position"),
         ({"until": moment}, "until"),
     ):
-        for each in (path, f"/v1/batches/{shop.batch()}/difference"):
+        others = (f"/v1/batches/{shop.batch()}/difference", *(f"/v1/{of}/difference" for of in ("orders/o", "users/u")))
+        for each in (path, *(others if "from_position" in query else others[:1])):
             told = auditor.get(each, **query).refused(422, "invalid_period")["errors"]
             assert [(error.get("parameter"), error["code"]) for error in told] == [(parameter, "invalid_period")]

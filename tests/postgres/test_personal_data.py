@@ -294,3 +294,25 @@ def test_the_commands(shop: Shop, database: Database) -> None:
     assert result.stdout.startswith("user-1 erased at ")
     assert "keys 1" in result.stdout
     assert run("erase", "--merchant", MERCHANT, "--user", " ").returncode == 2
+    head = shop.ledger.store.head()
+    for merchant, words in (
+        (f"{MERCHANT}0", f"knows no merchant {MERCHANT}0"),
+        ("", "merchant is 1 to"),
+        (" ", "1 to"),
+    ):
+        result = run("erase", "--merchant", merchant, "--user", "user-1")
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.stderr
+        assert words in result.stderr
+    with pytest.raises(InvalidField):
+        subjects.erase(shop.ledger, "", "cli:ann", "user-1", " erase 1")
+    assert shop.ledger.store.head() == head
+
+
+def test_the_command_erases_for_a_merchant_of_whom_there_is_an_address_alone(database: Database) -> None:
+    with psycopg.connect(database.url, options=f"-c search_path={database.schema}") as owner:
+        owner.execute("insert into contacts (merchant_id, user_id, email) values ('young', 'user-1', 'a@example.org')")
+    settings = {"DATABASE_URL": database.url, "COUPON_LEDGER_SCHEMA": database.schema}
+    command = [sys.executable, "-m", "coupon_ledger", "erase", "--merchant", "young", "--user", "user-1"]
+    result = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "contacts 1" in result.stdout

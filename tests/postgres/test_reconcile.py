@@ -18,9 +18,10 @@ from ledger.application import Ledger
 from ledger.benefit import Benefit
 from ledger.coupon import Redemption
 from ledger.errors import InvalidField, InvalidPeriod
+from ledger.merchants import UnknownMerchant
 from ledger.terms import Terms
 from projections.reconcile import proposals
-from projections.reconcile.compare import BadLines, Finding, Summary, UnknownMerchant, comparison
+from projections.reconcile.compare import BadLines, Finding, Summary, comparison
 from projections.reconcile.orders_file import UnreadableOrders, read_orders
 from projections.reconcile.proposals import Answer, BadProposal, NotApproved
 from tests.conftest import MERCHANT, Shop

@@ -198,7 +198,9 @@ def test_the_command_tells_people_and_programs(shop: Shop, database: Database) -
     result = run(database, "--batch", batch, "--per-user-limit", "1")
     assert (result.returncode, result.stderr) == (0, "")
     assert "coupons refused: 1 (user_limit_reached 1)" in result.stdout
-    assert "paid totals of those orders: 1234 EUR" in result.stdout
+    assert "discount not given: 500 minor units of EUR\n" in result.stdout
+    assert "of that given back since: 0\n" in result.stdout
+    assert "paid totals of those orders: 1234 minor units of EUR\n" in result.stdout
     assert "cannot be known: " in result.stdout
     result = run(database, "--batch", batch, "--per-user-limit", "1", "--json")
     report = json.loads(result.stdout)
