@@ -39,7 +39,9 @@ audit_seal = APIBlueprint(
 class Checkpoint(BaseModel):
     """What was signed about the log: these were its first events."""
 
-    note: str = Field(description="The signed note (c2sp.org/tlog-checkpoint), with lines of witnesses and a changed key.")
+    note: str = Field(
+        description="The signed note (c2sp.org/tlog-checkpoint), with lines of witnesses and a changed key."
+    )
     origin: str = Field(description="The log's name.")
     size: int = Field(description="How many events it covers: the positions 1 to size.")
     root: str = Field(description="The root hash of their Merkle tree (RFC 6962), in base64.")
