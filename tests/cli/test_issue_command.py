@@ -36,7 +36,7 @@ def run(database):
 def test_issues_watches_and_undoes(run, shop, ledger, tmp_path):
     batch_id = shop.batch(quantity=2)
     file = tmp_path / "users.csv.gz"
-    file.write_bytes(gzip.compress(b"user_id\nuser-1\nuser-2\nuser-3\n =x\n"))
+    file.write_bytes(gzip.compress(b"user_id\nuser-1\nuser-2\nuser-3\n =x\n", mtime=0))
     issue = ("issue", "--file", str(file), "--batch", batch_id, "--merchant", "merchant-1")
     begun = run(*issue, "--no-wait", "--json")
     assert (begun.returncode, begun.stderr) == (0, "")

@@ -46,7 +46,7 @@ def test_begins_a_job(operator, shop, ledger):
 
 SAME = [
     (USERS, "text/csv", {}),
-    (gzip.compress(USERS), "text/csv; charset=UTF-8", {"Content-Encoding": "gzip"}),
+    (gzip.compress(USERS, mtime=0), "text/csv; charset=UTF-8", {"Content-Encoding": "gzip"}),
     (b'"user-1"\n{"user_id": "user-2"}\n\n"user-3"\n', "application/x-ndjson", {"Content-Encoding": "identity"}),
     (b"\xef\xbb\xbfUSER_ID,channel\r\nuser-1,\r\nuser-2,issue\r\n\r\nuser-3,\r\n", "text/csv", {}),
 ]
@@ -102,7 +102,7 @@ def test_a_key_is_good_for_one_file(operator, shop, ledger):
         (b"name\na\n", "text/csv", {}, "line 1 is not a heading"),
         (USERS + b"\xff\n", "text/csv", {}, "line 5 is not UTF-8"),
         (USERS, "text/csv", {"Content-Encoding": "gzip"}, "the gzip is broken"),
-        (gzip.compress(USERS)[:-6], "text/csv", {"Content-Encoding": "gzip"}, "the gzip is broken"),
+        (gzip.compress(USERS, mtime=0)[:-6], "text/csv", {"Content-Encoding": "gzip"}, "the gzip is broken"),
         (b"{\n", "application/x-ndjson", {}, "no row of the file is good; row 1: the line is no JSON"),
     ],
 )
