@@ -10,7 +10,7 @@ from psycopg.rows import tuple_row
 
 from ledger.errors import NotCaughtUp
 from ledger.events import Recorded
-from ledger.history.reading import select
+from ledger.history.reading import page_of, select
 from ledger.store import Store
 from projections import queries
 from projections.catalogue import VERSIONS
@@ -47,40 +47,22 @@ def _user(merchant_id: str, user_id: str) -> dict[str, str]:
     return {"merchant_id": merchant_id, "user_id": user_id, "user": f"{merchant_id}\n{user_id}"}
 
 
-USER_STREAMS = """
-select stream
-  from (select 'coupon-' || coupon_id as stream
-          from wallet
-         where merchant_id = %(merchant_id)s and user_id = %(user_id)s
-         union
-        select originator_id
-          from events
-         where topic in ('coupon.transferred', 'coupon.shared')
-           and users_passed(topic, state) @> array[%(user)s]) s
- where stream > %(after)s
- order by stream
- limit %(limit)s
-"""
-
-USER_PAGE = """
-with coupons as materialized (
+_STREAMS_OF_USER = """
     select 'coupon-' || coupon_id as stream
       from wallet
      where merchant_id = %(merchant_id)s and user_id = %(user_id)s
      union
     select originator_id
       from events
-     where topic in ('coupon.transferred', 'coupon.shared')
-       and users_passed(topic, state) @> array[%(user)s]
-)
-select e.*
-  from coupons
- cross join lateral (
-       select originator_id, originator_version, topic, state, notification_id, recorded_at
-         from events
-        where originator_id = coupons.stream and notification_id > %(after)s
-        order by originator_version
-        limit %(limit)s) e
- order by e.notification_id
- limit %(limit)s
+     where topic in ('coupon.transferred', 'coupon.shared') and users_passed(topic, state) @> array[%(user)s]
 """
+
+USER_STREAMS = f"""
+select stream
+  from ({_STREAMS_OF_USER}) s
+ where stream > %(after)s
+ order by stream
+ limit %(limit)s
+"""  # noqa: S608  # constants
+
+USER_PAGE = page_of(_STREAMS_OF_USER)

@@ -80,10 +80,17 @@ select originator_id, originator_version, topic, state, notification_id, recorde
  limit %(limit)s
 """
 
-# Each stream is looked up by itself, so that no plan reads the log by its positions in search of them.
-STREAMS_PAGE = """
+
+def page_of(streams: LiteralString) -> LiteralString:
+    """SQL of the next events, in the order of the log, of the streams that a query finds.
+
+    It is one statement, so that no stream which is found later has events on pages that were read before. Each stream
+    is looked up by itself, so that no plan reads the log by its positions in search of them.
+    """
+    return f"""
+with s (stream) as materialized ({streams})
 select e.*
-  from unnest(%(streams)s::text[]) as s (stream)
+  from s
  cross join lateral (
        select originator_id, originator_version, topic, state, notification_id, recorded_at
          from events
@@ -92,25 +99,17 @@ select e.*
         limit %(limit)s) e
  order by e.notification_id
  limit %(limit)s
-"""
+"""  # noqa: S608  # constants of modules
 
-ORDER_PAGE = """
-with locked as materialized (
+
+STREAMS_PAGE = page_of("""
+    select unnest(%(streams)s::text[])
+""")
+
+ORDER_PAGE = page_of("""
     select distinct originator_id from events
-     where topic = 'coupon.locked'
-       and order_of_lock(state) = %(merchant_id)s || E'\\n' || %(order_id)s
-)
-select e.*
-  from locked
- cross join lateral (
-       select originator_id, originator_version, topic, state, notification_id, recorded_at
-         from events
-        where originator_id = locked.originator_id and notification_id > %(after)s
-        order by originator_version
-        limit %(limit)s) e
- order by e.notification_id
- limit %(limit)s
-"""
+     where topic = 'coupon.locked' and order_of_lock(state) = %(merchant_id)s || E'\\n' || %(order_id)s
+""")
 
 ORDER_STREAMS = """
 select distinct originator_id from events
