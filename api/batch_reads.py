@@ -77,19 +77,19 @@ def get_batch_balance(path: BatchPath, query: AtLeastQuery) -> Response:
 
 @batch_reads.get(
     "/batches/<batch_id>/balance.csv",
-    responses=contract.file("text/csv", errors.BatchNotFound, errors.NotCaughtUp),
+    responses=contract.figures_csv(errors.BatchNotFound, errors.NotCaughtUp),
 )
 def get_batch_balance_csv(path: BatchPath, query: AtLeastQuery) -> Response:
     """Read the same as CSV: one row."""
     found = _balance(path, query)
-    return csv_answer(f"balance-{path.batch_id}", list(found), [list(found.values())])
+    return csv_answer(f"balance-{path.batch_id}", found["position"], list(found), [list(found.values())])
 
 
 def _balance(path: BatchPath, query: AtLeastQuery) -> dict[str, Any]:
     history = owned_history("batch", path.batch_id, errors.BatchNotFound)
     store = ledger().store
     # The log knows the batch, so a read model that does not is behind, and waiting for its creation is right.
-    position = caught_up(max(query.at_least, history[0].position), "batch_balance", "coupon_status")
+    position = caught_up(max(query.at_least, history[0].position), "batch_balance", "coupon_status", together=True)
     now = store.now()
     with store.connection() as connection:
         row = queries.balance(connection, caller().merchant_id, path.batch_id, now)

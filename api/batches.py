@@ -95,10 +95,10 @@ def list_batches(query: BatchesQuery) -> Response:
     return answer({"batches": [_shown(row) for row in page], "next_cursor": more, "position": position})
 
 
-@batches.get("/batches.csv", responses=contract.file("text/csv", errors.NotCaughtUp))
+@batches.get("/batches.csv", responses=contract.figures_csv(errors.NotCaughtUp))
 def list_batches_csv(query: BatchesCsvQuery) -> Response:
     """Read the same as CSV, every batch."""
-    read, _ = _listed(query)
+    read, position = _listed(query)
 
     def rows() -> Iterator[list[object]]:
         after = ""
@@ -106,7 +106,7 @@ def list_batches_csv(query: BatchesCsvQuery) -> Response:
             yield from (list(_shown(row).values()) for row in page)
             after = page[-1].batch_id
 
-    return csv_answer("batches", list(answers.ListedBatch.model_fields), rows())
+    return csv_answer("batches", position, list(answers.ListedBatch.model_fields), rows())
 
 
 def _listed(query: BatchesCsvQuery) -> tuple[Callable[[str, int], list[listings.BatchRow]], int]:

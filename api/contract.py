@@ -52,6 +52,13 @@ def file(media_type: str, *refusals: type[LedgerError]) -> Responses:
     return {200: {"content": {media_type: {"schema": kind}}}} | _declared(*HEAR_OF_ALL, *refusals)
 
 
+def figures_csv(*refusals: type[LedgerError]) -> Responses:
+    """What a route may answer that reads a read model as CSV, which tells in a header how new it is."""
+    responses = file("text/csv", *refusals)
+    responses[200]["headers"] = {"Ledger-Position": {"$ref": "#/components/headers/Ledger-Position"}}
+    return responses
+
+
 def write(status: int, model: type[BaseModel], *refusals: type[LedgerError]) -> Responses:
     """What a writing route may answer."""
     return {status: model} | _declared(*HEAR_OF_ALL, *HEAR_OF_WRITES, *refusals)
@@ -105,7 +112,8 @@ HEADERS = {
     "X-Request-Id": "The caller's own, or one made here; it is in the logs.",
     "ETag": "The object's version, in quotes.",
     "Location": "Where the new object is.",
-    "Ledger-Position": "The position of the last event of this write; pass it as `at_least` to read models.",
+    "Ledger-Position": "The position of the last event of this write; pass it as `at_least` to read models. Of a read"
+    " model as CSV, the position that its rows show at least.",
     "Idempotent-Replayed": "`true` when the same request had its effect before.",
     "Retry-After": "Seconds after which the same request, with the same key, may be sent again.",
     "RateLimit-Policy": "The limits that were looked at, as draft-ietf-httpapi-ratelimit-headers has them: how many"
@@ -173,4 +181,5 @@ def _complete(operation: dict[str, Any], writes: bool, schemas: dict[str, Any]) 
             reference = response["content"]["application/json"]["schema"]["$ref"]
             names += ["ETag"] if "version" in schemas[reference.rpartition("/")[2]]["properties"] else []
             names += ["Ledger-Position", "Idempotent-Replayed"] if writes else []
-        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in ["X-Request-Id", *names]}
+        headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ["X-Request-Id", *names]}
+        response["headers"] = headers | response.get("headers", {})

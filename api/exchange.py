@@ -129,10 +129,11 @@ def owned_history(category: str, id: str, missing: type[NotFound]) -> Sequence[R
     return history
 
 
-def caught_up(at_least: int, *names: str) -> int:
+def caught_up(at_least: int, *names: str, together: bool = False) -> int:
     """The position that the named read models show at least, once that is ``at_least``.
 
-    No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
+    ``together`` is for figures that are made of several models: then they are at one position too, as they are unless
+    one of them was stopped. No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
     ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing, of an older
     release until it is rebuilt, or stopped at a fault.
     """
@@ -144,8 +145,9 @@ def caught_up(at_least: int, *names: str) -> int:
                 for model in queries.status(connection)
                 if model.name in names and model.version == VERSIONS[model.name]
             ]
-        position = min((model.position for model in models), default=0)
-        if len(models) >= len(names) and position >= at_least:
+        positions = {model.position for model in models}
+        position = min(positions, default=0)
+        if len(models) >= len(names) and position >= at_least and (len(positions) == 1 or not together):
             return position
         stopped = len(models) < len(names) or any(model.state == "FAULTED" for model in models)
         if stopped or time.monotonic() >= deadline:

@@ -89,11 +89,11 @@ def get_daily_statistics(query: DailyQuery) -> Response:
     return answer({"days": [_day_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
 
-@statistics.get("/daily.csv", responses=contract.file("text/csv", *REFUSALS_OF_DAYS))
+@statistics.get("/daily.csv", responses=contract.figures_csv(*REFUSALS_OF_DAYS))
 def get_daily_statistics_csv(query: DailyCsvQuery) -> Response:
     """Read the same as CSV, every row of it."""
-    read, _ = _daily(query)
-    return _csv("daily", answers.DailyFigures, map(_day_with_rates, _all(read)))
+    read, position = _daily(query)
+    return _csv("daily", position, answers.DailyFigures, map(_day_with_rates, _all(read)))
 
 
 def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[DailyRow]], int]:
@@ -105,7 +105,7 @@ def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[Dai
     at_least = query.at_least
     if query.batch_id is not None:
         at_least = max(at_least, owned_history("batch", query.batch_id, errors.BatchNotFound)[0].position)
-    position = caught_up(at_least, *DAILY_MODELS)
+    position = caught_up(at_least, *DAILY_MODELS, together=True)
     store, merchant_id = ledger().store, caller().merchant_id
 
     def read(after: Place | None, limit: int) -> list[DailyRow]:
@@ -148,15 +148,15 @@ def get_funnel(query: FunnelQuery) -> Response:
     return answer({"batches": [_batch_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
 
-@statistics.get("/funnel.csv", responses=contract.file("text/csv", errors.NotCaughtUp))
+@statistics.get("/funnel.csv", responses=contract.figures_csv(errors.NotCaughtUp))
 def get_funnel_csv(query: FunnelCsvQuery) -> Response:
     """Read the same as CSV, every batch."""
-    read, _ = _funnel(query)
-    return _csv("funnel", answers.BatchFunnel, map(_batch_with_rates, _all(read)))
+    read, position = _funnel(query)
+    return _csv("funnel", position, answers.BatchFunnel, map(_batch_with_rates, _all(read)))
 
 
 def _funnel(query: FunnelCsvQuery) -> tuple[Callable[[str | None, int], list[FunnelRow]], int]:
-    position = caught_up(query.at_least, *FUNNEL_MODELS)
+    position = caught_up(query.at_least, *FUNNEL_MODELS, together=True)
     store, merchant_id = ledger().store, caller().merchant_id
 
     def read(after: str | None, limit: int) -> list[FunnelRow]:
@@ -189,12 +189,13 @@ def get_liability(query: LiabilityQuery) -> Response:
     return answer({"month": month, "accounts": [asdict(row) for row in accounts], "position": position})
 
 
-@statistics.get("/liability.csv", responses=contract.file("text/csv", errors.BatchNotFound, errors.NotCaughtUp))
+@statistics.get("/liability.csv", responses=contract.figures_csv(errors.BatchNotFound, errors.NotCaughtUp))
 def get_liability_csv(query: LiabilityQuery) -> Response:
     """Read the same as CSV."""
-    month, accounts, _ = _liability(query)
+    month, accounts, position = _liability(query)
     rows = ([month, *asdict(row).values()] for row in accounts)
-    return csv_answer(f"liability-{month}" if month else "liability", ["month", *LiabilityRow.__slots__], rows)
+    name = f"liability-{month}" if month else "liability"
+    return csv_answer(name, position, ["month", *LiabilityRow.__slots__], rows)
 
 
 def _liability(query: LiabilityQuery) -> tuple[date | None, list[LiabilityRow], int]:
@@ -221,9 +222,9 @@ def _all(read: Callable[[Any, int], list[RowT]]) -> Iterator[RowT]:
         after = rows[-1].place
 
 
-def _csv(name: str, columns: type[BaseModel], rows: Iterator[dict[str, Any]]) -> Response:
+def _csv(name: str, position: int, columns: type[BaseModel], rows: Iterator[dict[str, Any]]) -> Response:
     heading = list(columns.model_fields)
-    return csv_answer(name, heading, ([row[column] for column in heading] for row in rows))
+    return csv_answer(name, position, heading, ([row[column] for column in heading] for row in rows))
 
 
 def _parameter(name: str, refusal: errors.LedgerError) -> dict[str, str]:

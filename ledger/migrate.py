@@ -17,8 +17,15 @@ class MigrationChanged(LedgerError):
     """A migration that was already applied has another text now."""
 
 
+class ServerTooOld(LedgerError):
+    """The PostgreSQL server is of a release that the ledger cannot use."""
+
+
 class SchemaNewer(LedgerError):
     """The database was migrated by a newer release."""
+
+OLDEST_SERVER = 17
+"""The first major release of PostgreSQL with ``transaction_timeout``, which bounds every session of the service."""
 
 
 def migrations() -> list[tuple[str, str]]:
@@ -28,12 +35,15 @@ def migrations() -> list[tuple[str, str]]:
 
 
 def migrate(url: str, schema: str) -> list[str]:
-    """Bring the schema up to this release and return the names of what was applied.
+    """Bring the schema up to this release and return the names of what was applied. Raises ``ServerTooOld``,
+    ``SchemaNewer`` or ``MigrationChanged`` before anything is done.
 
     Several processes may call it at once: one works, the others wait. Each file is one transaction.
     """
     applied: list[str] = []
     with psycopg.connect(url, autocommit=True, options="-c client_min_messages=warning") as connection:
+        if connection.info.server_version < OLDEST_SERVER * 10_000:
+            raise ServerTooOld(f"PostgreSQL {OLDEST_SERVER} or newer is needed: {connection.info.server_version}")
         connection.execute("select pg_advisory_lock(hashtext('coupon-ledger migrate'))")
         connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
         # Functions keep this path. Without pg_temp at its end, a caller's temporary table would come first in them.

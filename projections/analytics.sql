@@ -216,7 +216,7 @@ create or replace view {analytics}.funnel with (security_invoker = true) as
 select merchant_id, batch_id, issued, locked, used, returned, used_again, seconds_to_use_total, position
   from {funnel};
 comment on view {analytics}.funnel is
-    'One row a batch: how many coupons ever reached each step, whatever became of them later.';
+    'One row a batch that issued anything: how many coupons ever reached each step, whatever became of them later.';
 comment on column {analytics}.funnel.merchant_id is 'Whose batch it is.';
 comment on column {analytics}.funnel.batch_id is 'The batch.';
 comment on column {analytics}.funnel.issued is 'Coupons issued.';
@@ -329,7 +329,7 @@ comment on column {analytics}.templates.min_spend_minor is 'What must be bought 
 comment on column {analytics}.templates.currency is 'Of all its amounts: ISO 4217.';
 comment on column {analytics}.templates.merchant_share_permyriad is
     'The part of each discount that the merchant funds, in 1/10,000; the platform funds the rest.';
-comment on column {analytics}.templates.terms is 'All of the terms, as JSON.';
+comment on column {analytics}.templates.terms is 'All of the terms, as JSON, as they were written: a term that is newer than the template is missing, and means what was so before there was a choice.';
 comment on column {analytics}.templates.made_at is 'When this version was made.';
 
 -- name: freshness

@@ -76,6 +76,7 @@ class Spring:
             self.dear = batch_id
             for _ in range(30):
                 self._plan(SPRING + timedelta(days=self.random.uniform(13 * number, 50)), self._issue, batch_id)
+        self.shop.batch(terms=terms("EUR"), quantity=40, campaign="spring", name="Nobody's")
         while self.to_do:
             at, _, step, arguments = heapq.heappop(self.to_do)
             step(at, *arguments)

@@ -86,6 +86,21 @@ def test_waits_for_a_position_and_no_longer(operator, shop, project):
     assert answer.headers["Retry-After"] == "1"
 
 
+def test_refuses_figures_of_two_positions(as_role, database, shop, project):
+    """What the clock says of coupons that a stopped model has not seen move would be taken off twice."""
+    batch_id = shop.batch(quantity=50, per_user_limit=None)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    project()
+    with database.connect() as connection:
+        connection.execute("set role none")
+        connection.execute("update projection_checkpoints set state = 'FAULTED' where name = 'coupon_status'")
+    shop.ledger.do(use_cases.void(shop.request(), coupon_id, reason="fraud"))
+    project()
+    analyst = as_role("analyst")
+    analyst.get(f"/v1/batches/{batch_id}/balance").refused(503, "not_caught_up")
+    analyst.get(f"/v1/batches/{batch_id}/balance.csv").refused(503, "not_caught_up")
+
+
 def test_a_batch_that_the_read_model_does_not_know_yet_is_not_missing(operator, shop, project):
     project()
     operator.get(f"/v1/batches/{shop.batch()}/balance").refused(503, "not_caught_up")
@@ -131,9 +146,10 @@ def test_tells_the_money(as_role, shop, project, long_ago):
 def test_the_csv_is_one_row_of_the_same_figures(as_role, shop, project):
     batch_id = shop.batch()
     shop.coupon(batch_id=batch_id)
-    project()
+    position = project()
     analyst = as_role("analyst")
     answer = analyst.get(f"/v1/batches/{batch_id}/balance.csv")
+    assert answer.headers["Ledger-Position"] == str(position)
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert answer.headers["Content-Disposition"] == f'attachment; filename="balance-{batch_id}.csv"'
     [row] = csv.DictReader(io.StringIO(answer.response.text))

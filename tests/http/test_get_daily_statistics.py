@@ -141,10 +141,11 @@ def test_a_cursor_is_of_its_own_question(analyst, batch_id, project):
 
 def test_the_csv_has_every_row_and_the_same_figures(analyst, batch_id, shop, project, monkeypatch):
     monkeypatch.setattr("api.statistics.PIECE_ROWS", 2)
-    project()
+    position = project()
     answer = analyst.get("/v1/statistics/daily.csv", **SPAN)
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="daily.csv"'
+    assert answer.headers["Ledger-Position"] == str(position)
     rows = list(csv.DictReader(io.StringIO(answer.response.text)))
     whole = analyst.get("/v1/statistics/daily", **SPAN).ok()["days"]
     assert rows == [{name: "" if value is None else str(value) for name, value in row.items()} for row in whole]

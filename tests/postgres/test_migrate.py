@@ -14,7 +14,7 @@ from psycopg import sql
 from ledger import migrate as migrate_module
 from ledger.application import Ledger
 from ledger.database import Database
-from ledger.migrate import MigrationChanged, SchemaNewer, migrate, migrations, pending_migrations
+from ledger.migrate import MigrationChanged, SchemaNewer, ServerTooOld, migrate, migrations, pending_migrations
 from ledger.store import Store
 from tests.conftest import Shop, drop_ledger
 from tests.postgres.tools import picture
@@ -103,6 +103,16 @@ def test_a_file_that_changed_after_it_was_applied_is_refused(
     with Database(database_url, schema).connect() as connection, pytest.raises(MigrationChanged):
         pending_migrations(connection)
     assert picture(Database(database_url, schema)) == before
+
+
+def test_a_server_that_is_too_old_is_refused_and_left_as_it_was(
+    database_url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate_module, "OLDEST_SERVER", 99)
+    with pytest.raises(ServerTooOld, match="PostgreSQL 99 or newer is needed"):
+        migrate(database_url, schema)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select to_regnamespace(%s)", (schema,)).fetchall() == [(None,)]
 
 
 def test_a_schema_of_a_newer_release_is_refused(
