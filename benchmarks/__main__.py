@@ -22,7 +22,9 @@ from benchmarks import (
     quote,
     report,
     results,
+    seal,
     servers,
+    verify,
 )
 from benchmarks.options import Measure, Options
 
@@ -36,6 +38,8 @@ CASES: dict[str, Measure] = {
     "quote": quote.measure,
     "kafka": from_kafka.measure,
     "projections": projections.measure,
+    "verify": verify.measure,
+    "seal": seal.measure,
 }
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 
@@ -76,7 +80,13 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
     help="Keep-alive connections, for HTTP.",
 )
 @click.option("--bulk-rows", type=int, default=1_000_000, show_default=True, help="Coupons, for bulk issuance.")
-@click.option("--projected", type=int, default=1_000_000, show_default=True, help="Events in the log, for projections.")
+@click.option(
+    "--projected",
+    type=int,
+    default=1_000_000,
+    show_default=True,
+    help="Events in the log, for projections, verify and seal.",
+)
 @click.option("--output", type=click.Path(path_type=Path), default=results.RESULTS, help="Where results are kept.")
 @click.option("--write-docs", is_flag=True, help="Put the tables between the markers in docs/performance.md.")
 def main(

@@ -1,6 +1,6 @@
 """Logs of coupons that live: issued, held, used, given back, given away, spent in part, expired, voided.
 
-Written straight into the log, so only what follows the log may be measured on it: the guards know of none of this.
+Written straight into the log; guards and answers follow from it in the end, so the ledger is whole and may be verified.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ BATCHES, VOUCHERS = 8, 2
 """Batches of coupons that are used once, and of vouchers that are spent in parts."""
 AT_ONCE = 20_000
 """Coupons whose events are mixed with each other, or a fifteenth of the events where those are fewer."""
-BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
+PER_USER = 1_000
+"""Coupons of a batch that a user may have: more than chance gives to anybody."""
+BEGINS = datetime(2020, 1, 1, tzinfo=UTC)
+"""So long ago that ten million events, ten seconds apart, and the last expiry are of the past."""
+HELD = timedelta(days=14)
+"""How long an order holds a coupon: mostly longer than the 2.3 days to its next event, so few uses are late."""
 LIVES = (
     (30, "issued locked used"),
     (25, "issued expired"),
@@ -48,7 +53,7 @@ def store_lives(url: str, schema: str, count: int, seed: int = 1) -> None:
     ledger = Ledger(Store(Database(url, schema)))
     try:
         templates = [new_template(ledger)] * BATCHES + [_voucher(ledger)] * VOUCHERS
-        batches = [(running_batch(ledger, count, template_id), template_id) for template_id in templates]
+        batches = [(running_batch(ledger, count, template_id, PER_USER), template_id) for template_id in templates]
         head = ledger.store.head()
     finally:
         ledger.close()
@@ -60,7 +65,9 @@ def store_lives(url: str, schema: str, count: int, seed: int = 1) -> None:
                 copy.write_row(
                     (event.originator_id, event.originator_version, event.TOPIC, _mapper.encode(event), position)
                 )
-        connection.execute("vacuum analyze events")
+        for statement in _BESIDE:
+            connection.execute(statement)
+        connection.execute("vacuum analyze events, batch_stock, user_quota, requests")
         connection.execute("checkpoint")
 
 
@@ -101,8 +108,8 @@ class _Life:
         self.template_id = template_id
         self.user_id = self.holder_id = user_id
         self.steps = steps[::-1]
-        self.version = 0
-        self.valid_until = BEGINS
+        self.version = self.locks = 0
+        self.valid_until = self.lock_ends_at = BEGINS
         self.balance_minor = 500
 
     def step(self, now: datetime) -> events.Event:
@@ -123,7 +130,8 @@ class _Life:
 
     @property
     def hold(self) -> dict[str, Any]:
-        return {"order_id": f"order-{self.stream}", "lock_id": f"lock-{self.stream}"}
+        """An order uses a coupon once, so each lock is of another."""
+        return {"order_id": f"order-{self.stream}-{self.locks}", "lock_id": f"lock-{self.stream}-{self.locks}"}
 
 
 def _issued(life: _Life, now: datetime) -> dict[str, Any]:
@@ -133,9 +141,10 @@ def _issued(life: _Life, now: datetime) -> dict[str, Any]:
 
 
 def _locked(life: _Life, now: datetime) -> dict[str, Any]:
+    life.locks, life.lock_ends_at = life.locks + 1, now + HELD
     allocation = [{"line_id": "1", "product_id": "p-1", "discount_minor": 500}]
     return life.hold | {
-        "lock_ends_at": now + timedelta(minutes=15),
+        "lock_ends_at": life.lock_ends_at,
         "order_total_minor": 4_000,
         "quote_digest": None,
         "holder_id": life.holder_id,
@@ -146,7 +155,12 @@ def _locked(life: _Life, now: datetime) -> dict[str, Any]:
     }
 
 
-def _spent(life: _Life, minor: int) -> dict[str, Any]:
+def _lock_extended(life: _Life, now: datetime) -> dict[str, Any]:
+    life.lock_ends_at = now + 2 * HELD
+    return life.hold | {"lock_ends_at": life.lock_ends_at}
+
+
+def _spent(life: _Life, now: datetime, minor: int = 500) -> dict[str, Any]:
     return life.hold | {
         "redemption_id": f"use-{life.stream}-{life.version}",
         "currency": "EUR",
@@ -158,13 +172,13 @@ def _spent(life: _Life, minor: int) -> dict[str, Any]:
         "allocation": [{"line_id": "1", "product_id": "p-1", "discount_minor": minor}],
         "holder_id": life.holder_id,
         "channel": "online",
-        "late": False,
+        "late": now >= life.lock_ends_at,
     }
 
 
-def _debited(life: _Life, _: datetime) -> dict[str, Any]:
+def _debited(life: _Life, now: datetime) -> dict[str, Any]:
     life.balance_minor -= 100
-    return _spent(life, 100) | {"balance_minor": life.balance_minor}
+    return _spent(life, now, 100) | {"balance_minor": life.balance_minor}
 
 
 def _credited(life: _Life, _: datetime) -> dict[str, Any]:
@@ -199,12 +213,9 @@ def _shared(life: _Life, _: datetime) -> dict[str, Any]:
 _STEPS: dict[str, tuple[type[events.Event], Callable[[_Life, datetime], dict[str, Any]]]] = {
     "issued": (events.CouponIssued, _issued),
     "locked": (events.CouponLocked, _locked),
-    "lock_extended": (
-        events.CouponLockExtended,
-        lambda life, now: life.hold | {"lock_ends_at": now + timedelta(minutes=30)},
-    ),
+    "lock_extended": (events.CouponLockExtended, _lock_extended),
     "unlocked": (events.CouponUnlocked, lambda life, _: life.hold | {"reason": "left"}),
-    "used": (events.CouponUsed, lambda life, _: _spent(life, 500)),
+    "used": (events.CouponUsed, _spent),
     "debited": (events.CouponDebited, _debited),
     "credited": (events.CouponCredited, _credited),
     "returned": (events.CouponReturned, _returned),
@@ -216,3 +227,31 @@ _STEPS: dict[str, tuple[type[events.Event], Callable[[_Life, datetime], dict[str
 }
 
 _COPY = "copy events (originator_id, originator_version, topic, state, notification_id) from stdin"
+
+# What the commits of these events would have left beside the log.
+_BESIDE = (
+    """
+    update batch_stock s set issued = n.issued
+      from (select convert_from(state, 'utf8')::json->>'batch_id' as batch_id, count(*) as issued
+              from events where topic = 'coupon.issued' group by 1) n
+     where s.batch_id = n.batch_id
+    """,
+    f"""
+    insert into user_quota (batch_id, user_id, issued, most)
+    select e->>'batch_id', e->>'user_id', count(*), {PER_USER}
+      from (select convert_from(state, 'utf8')::json as e from events where topic = 'coupon.issued') issued
+     group by 1, 2
+    """,
+    f"""
+    insert into user_quota (batch_id, user_id, issued)
+    select ' order {MERCHANT}', convert_from(state, 'utf8')::json->>'order_id', count(*)
+      from events where topic in ('coupon.used', 'coupon.debited') group by 2
+    """,
+    # Nobody asks for an expiry.
+    f"""
+    insert into requests (merchant_id, request_id, body_hash, answer, position)
+    select '{MERCHANT}', originator_id || '-' || originator_version, 'digest',
+           json_build_object('coupon_id', substr(originator_id, 8)), notification_id
+      from events where originator_id like 'coupon-%' and topic <> 'coupon.expired'
+    """,
+)

@@ -32,7 +32,7 @@ class Options:
     bulk_rows: int = 1_000_000
     """Coupons, for bulk issuance."""
     projected: int = 1_000_000
-    """Events in the log that read models are folded from."""
+    """Events in the log that is folded into read models, verified and sealed."""
     tell: Callable[[str], None] = lambda line: None  # noqa: ARG005
     """Says a line to whoever watches."""
 

@@ -78,9 +78,9 @@ def new_template(ledger: Ledger) -> str:
     return template_id
 
 
-def running_batch(ledger: Ledger, quantity: int, template_id: str | None = None) -> str:
-    """The id of a new batch that issues one coupon to each user."""
-    plan = BatchPlan(name="bench", quantity=quantity, per_user_limit=1, valid_for_seconds=90 * 86_400)
+def running_batch(ledger: Ledger, quantity: int, template_id: str | None = None, per_user_limit: int = 1) -> str:
+    """The id of a new batch that issues one coupon to each user, or up to so many."""
+    plan = BatchPlan(name="bench", quantity=quantity, per_user_limit=per_user_limit, valid_for_seconds=90 * 86_400)
     created = use_cases.create_batch(_request(), plan, template_id=template_id or new_template(ledger))
     batch_id: str = ledger.do(created).answer["batch_id"]
     ledger.do(use_cases.start_batch(_request(), batch_id))

@@ -77,6 +77,8 @@ def test_sizes_have_short_names(count: int, name: str) -> None:
         ("growth_claims_10m", "growth"),
         ("http_claims", "http"),
         ("bulk", "bulk"),
+        ("seal_steady", "seal"),
+        ("verify", "verify"),
     ],
 )
 def test_each_row_belongs_to_a_case_of_the_command_line(row_case: str, case: str) -> None:
@@ -91,6 +93,12 @@ def test_targets_say_what_is_met() -> None:
         "claims.64.ledger/relational": False,
         "claims.64.p99_ms": False,
     }
+
+
+def test_a_rate_that_is_wanted_counts_only_where_the_outcome_was_exact() -> None:
+    for rate, exact, met in ((16_667, True, True), (16_666, True, False), (20_000, False, False)):
+        [judgement] = judge([row("ledger", rate, case="verify", callers=1, exact=exact)])
+        assert (judgement.what, judgement.met) == ("verify.rate_per_s", met)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
