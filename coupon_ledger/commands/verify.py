@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 import orjson
@@ -16,15 +17,31 @@ from rich.table import Table
 from coupon_ledger.commands.output import WIDTH_IN_FILES, json_option
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
+from coupon_ledger_audit.note import LOG, NoteError, VerifierKey
+from projections.seal.checkpoints import opened
+from projections.seal.trust import Trust
 from projections.verify import run
-from projections.verify.report import IDS, Outcome, Report, check_ids
+from projections.verify.report import GIVEN, IDS, Outcome, Report, check_ids
 
 
 @click.command()
 @click.option("--only", metavar="CHECK,...", help=f"Of {', '.join(IDS)}. [default: all]")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="VKEY|FILE",
+    help="Check the seal with this public key, and none that the database names; again for a changed key.",
+)
+@click.option(
+    "--last",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A checkpoint that you kept: the log must begin with what it covers; any number.",
+)
 @json_option
 @click.pass_context
-def verify(context: click.Context, only: str | None, as_json: bool) -> None:
+def verify(context: click.Context, only: str | None, keys: Sequence[str], last: Sequence[Path], as_json: bool) -> None:
     """Read the whole log, and check every promise that data can show.
 
     Writers go on meanwhile, and wait for nothing. Exit code 1: something is wrong; the line names the first position.
@@ -33,9 +50,12 @@ def verify(context: click.Context, only: str | None, as_json: bool) -> None:
         asked = check_ids([name.strip() for name in only.split(",")]) if only is not None else IDS
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from None
+    trust = _trust(keys, last)
+    if trust is not None and "I15" not in asked:
+        raise click.UsageError("--key is of the check I15, which --only leaves out")
     settings: Settings = context.obj
     with servers(settings) as resolved, _bars() as told:
-        report = run.verify(resolved.database(), seal=resolved.sealed_in, only=asked, progress=told)
+        report = run.verify(resolved.database(), seal=resolved.sealed_in, trust=trust, only=asked, progress=told)
     if as_json:
         shown = {"ok": report.ok, "first_bad_position": report.first_bad_position} | asdict(report)
         click.echo(orjson.dumps(_named(shown), option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2))
@@ -44,6 +64,34 @@ def verify(context: click.Context, only: str | None, as_json: bool) -> None:
     if not report.ok:
         click.echo(f"coupon-ledger: {_first_line(report)}", err=True)
         context.exit(1)
+
+
+def _trust(keys: Sequence[str], last: Sequence[Path]) -> Trust | None:
+    """What the auditor brings along, checked as far as it can be without the ledger."""
+    if not keys:
+        if last:
+            raise click.UsageError("--last needs --key: the checkpoint must be signed by a key of yours")
+        return None
+    known = [_key(text) for text in keys]
+    kept = []
+    for path in last:
+        try:
+            kept.append(opened(path.read_bytes(), known, known[0].name))
+        except (OSError, NoteError) as error:
+            raise click.BadParameter(f"{path}: {error}", param_hint="--last") from None
+    return Trust(known, kept)
+
+
+def _key(text: str) -> VerifierKey:
+    """A key, from its text or from the file of that name."""
+    try:
+        path = Path(text)
+        key = VerifierKey.parse(path.read_text("utf-8") if path.exists() else text)
+    except (OSError, UnicodeDecodeError, NoteError) as error:
+        raise click.BadParameter(f"neither a key nor a file of one: {error}", param_hint="--key") from None
+    if key.algorithm != LOG:
+        raise click.BadParameter(f"{key.name} is the key of a witness", param_hint="--key")
+    return key
 
 
 def _first_line(report: Report) -> str:
@@ -58,6 +106,13 @@ def _show(report: Report) -> None:
     for check in report.checks:
         table.add_row(check.id, "ok" if check.ok else f"{check.wrong} WRONG", f"{check.looked_at}", _told(check))
     Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
+    if report.seal_keys == GIVEN:
+        click.echo("the seal's keys are those given")
+    elif report.seal_keys is not None:
+        click.echo(
+            "the seal's keys are those that the database names: who can rewrite the database can name others, "
+            "so give yours with --key"
+        )
     click.echo(f"the log to position {report.position}, in {report.seconds:.1f} s")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,11 +42,28 @@ class Signed:
             raise SealBroken(f"the note of the checkpoint over {self.size} events is of another one")
 
 
+def opened(note: str | bytes, keys: Iterable[VerifierKey], origin: str) -> Checkpoint:
+    """The checkpoint of a note that one of the keys signed for the log ``origin``. Raises ``NoteError``."""
+    faults = []
+    for key in keys:
+        try:
+            return open_checkpoint(note, key, origin)
+        except NoteError as error:
+            faults.append(str(error))
+    raise NoteError("; ".join(dict.fromkeys(faults)))
+
+
 def newest(connection: Connection, *, at_most: int | None = None) -> Signed | None:
     """The newest checkpoint, or the newest over at most so many events."""
     cursor = connection.cursor(row_factory=class_row(Signed))
     limit = 2**63 - 1 if at_most is None else at_most
     return cursor.execute(f"{_SIGNED} where size <= %s order by size desc limit 1", (limit,), prepare=True).fetchone()
+
+
+def newest_of(connection: Connection, vkey: str) -> Signed | None:
+    """The newest checkpoint that is said to be of one key."""
+    cursor = connection.cursor(row_factory=class_row(Signed))
+    return cursor.execute(f"{_SIGNED} where vkey = %s order by size desc limit 1", (vkey,)).fetchone()
 
 
 def of_size(connection: Connection, size: int) -> Signed | None:

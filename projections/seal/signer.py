@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from coupon_ledger_audit.note import Checkpoint, NoteError, SigningKey, VerifierKey, open_checkpoint, sign
-from projections.seal.checkpoints import Signed
+from coupon_ledger_audit.note import Checkpoint, NoteError, SigningKey, VerifierKey, sign
+from projections.seal.checkpoints import Signed, opened
 from projections.seal.errors import SealBroken
 from projections.seal.folder import write_whole
 
@@ -41,13 +41,10 @@ class Signer:
             note = self._last.read_bytes()
         except FileNotFoundError:
             return None
-        faults = []
-        for key in self._keys.values():
-            try:
-                return open_checkpoint(note, key, self.origin)
-            except NoteError as error:
-                faults.append(str(error))
-        raise SealBroken(f"{self._last}: {faults[0]}")
+        try:
+            return opened(note, self._keys.values(), self.origin)
+        except NoteError as error:
+            raise SealBroken(f"{self._last}: {error}") from None
 
     def check(self, signed: Signed) -> None:
         """Raise ``SealBroken`` unless one of the keys signed what a row of the database says."""

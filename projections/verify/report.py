@@ -12,6 +12,11 @@ FINDINGS_SHOWN = 20
 """Of each check, those at the first positions; all of them are counted."""
 
 
+OF_DATABASE = "database"
+GIVEN = "given"
+"""Whose keys the seal was checked with."""
+
+
 class Broken(Exception):
     """An event is not as it must be."""
 
@@ -151,6 +156,8 @@ class Report:
     position: int
     at: datetime
     seconds: float
+    seal_keys: str | None
+    """``GIVEN``, or ``OF_DATABASE``: who can rewrite all of the database passes those. ``None`` without ``I15``."""
     checks: list[Outcome] = field(default_factory=list)
 
     @property

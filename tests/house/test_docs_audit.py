@@ -97,6 +97,9 @@ def test_an_auditor_gets_from_a_coupon_to_a_proof(
                 until_it_answers(environment["API"])
             shop.coupon()  # the log goes on between the auditor's visits
     assert (tmp_path / "coupons.vkey").read_text("utf-8") == said[0]
+    [verified] = [text for text, block in zip(said, BLOCKS, strict=True) if "coupon-ledger verify" in block]
+    assert "the seal's keys are those given\n" in verified
+    assert "events of a checkpoint that was kept" in " ".join(verified.split())
     verdicts = [text for text, block in zip(said, BLOCKS, strict=True) if "coupon-ledger-audit" in block]
     assert len(verdicts) == 4
     assert all(text.endswith("all is right\n") for text in verdicts)
