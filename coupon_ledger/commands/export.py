@@ -18,6 +18,7 @@ from coupon_ledger.commands.output import json_option, show_record, show_rows
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
 from ledger.merchants import check_known
+from projections.catalogue import VERSIONS
 from projections.export import check as export_checks
 from projections.export.files import Format
 from projections.export.manifest import NAME
@@ -98,6 +99,11 @@ def export(
         done = export_to(resolved.database(), output, options, show)
     for name in done.faulted:
         click.echo(f"{name} stopped at an event, and is exported as it stood there", err=True)
+    for name in done.outdated:
+        model = done.manifest.models[name]
+        where = f"in version {model.version} as it stands at position {model.position}"
+        ours = f"this release has version {VERSIONS[name]}"
+        click.echo(f"{name} is exported {where}, and {ours}: see coupon-ledger projections rebuild", err=True)
     for one in (_summary(done, name) for name in what):
         if one.skips:
             events = "1 event" if one.skips == 1 else f"{one.skips} events"
@@ -156,6 +162,7 @@ def _record(output: Path, done: Exported) -> dict[str, object]:
         "manifest": str(output / NAME),
         "sha256": _digest(output),
         "faulted": done.faulted,
+        "outdated": done.outdated,
         "exported": [{name: getattr(one, name) for name in _Summary.__slots__} for one in summaries],
     }
 

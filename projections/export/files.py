@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -81,23 +82,29 @@ class RowFile(ABC):
     def write(self, rows: Sequence[Row]) -> None:
         """Add rows."""
         self.rows += len(rows)
-        self._write(rows)
+        with _named(self._unfinished):
+            self._write(rows)
 
     @abstractmethod
     def _write(self, rows: Sequence[Row]) -> None: ...
 
     def finish(self, name: Callable[[str], str]) -> Written:
         """Put the file in its place, in the folder and on the disk; ``name`` gives its name by its SHA-256."""
-        self._out.finish()
+        with _named(self._unfinished):
+            self._end()
         digest = self._out.digest.hexdigest()
         path = self._folder / name(digest)
         os.replace(self._unfinished, path)
         sync_folder(self._folder)
         return Written(path, self.rows, self._out.size, digest)
 
+    def _end(self) -> None:
+        self._out.finish()
+
     def discard(self) -> None:
         """Leave nothing behind. Does nothing once the file is finished."""
-        self._out.close()
+        with suppress(OSError):  # a full disk refuses what is still in memory once more
+            self._out.close()
         self._unfinished.unlink(missing_ok=True)
 
 
@@ -127,10 +134,9 @@ class _Parquet(RowFile):
         ]
         self._writer.write_batch(self._pa.record_batch(arrays, schema=self._schema))
 
-    def finish(self, name: Callable[[str], str]) -> Written:
-        """Write what stands behind the rows, then put the file in its place."""
-        self._writer.close()
-        return super().finish(name)
+    def _end(self) -> None:
+        self._writer.close()  # which writes what stands behind the rows
+        super()._end()
 
     def discard(self) -> None:
         self._writer.is_open = False  # or it would write its end when it is collected
@@ -177,11 +183,15 @@ def check_format(format: Format) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """A small file, whole or as it was before."""
     unfinished = path.with_name(f".{path.name}.part")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        with _named(unfinished), unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -192,6 +202,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whoever reads of a full disk reads which file it had no room for."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _csv_cell(value: Any) -> Any:

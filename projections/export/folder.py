@@ -9,18 +9,22 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from ledger.errors import LedgerError
-from projections.export.manifest import Manifest
+from ledger.errors import InvalidInput, LedgerError
+from projections.export.files import sync_folder
+from projections.export.manifest import DATA, NAME, Manifest
 
 _LOCK = ".lock"
-_DATA = re.compile(
-    r"(log/day=\d{4}-\d\d-\d\d/part-\d{12,}-\d{12,}|[a-z_]+/v\d+-\d{12,}-[0-9a-f]{8})\.(parquet|csv|ndjson)"
-)
-_UNFINISHED = re.compile(r"((log/day=\d{4}-\d\d-\d\d|[a-z_]+)/\.\d+|\.manifest\.json)\.part")
+_BEGUN = ".begun"
+"""Is there from before the first file of a first run until its manifest is there."""
+_UNFINISHED = re.compile(r"((log/day=\d{4}-\d\d-\d\d|[a-z_]+)/\.\d+|\.manifest\.json)\.part|\.begun", re.ASCII)
 
 
 class FolderBusy(LedgerError):
     """Another export writes into this folder."""
+
+
+class ManifestLost(InvalidInput):
+    """The folder has files of an export, and no manifest that says which."""
 
 
 def log_folder(folder: Path, day: date) -> Path:
@@ -56,14 +60,22 @@ def locked(folder: Path) -> Iterator[None]:
 
 def strays(folder: Path, manifest: Manifest | None) -> list[str]:
     """Files that an export wrote and its manifest does not name: what a run left that was cut off."""
-    known = manifest.paths() if manifest is not None else set()
+    known = manifest.paths() if manifest is not None else {_BEGUN}
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path for path in found if path not in known and (_DATA.fullmatch(path) or _UNFINISHED.fullmatch(path))
-    )
+    return sorted(path for path in found if path not in known and (DATA.fullmatch(path) or _UNFINISHED.fullmatch(path)))
 
 
 def remove_strays(folder: Path, manifest: Manifest | None) -> None:
-    """Remove them: read with the others, they would be rows twice."""
-    for path in strays(folder, manifest):
+    """Remove them: read with the others, they would be rows twice. Without a manifest, the folder is then begun.
+
+    Raises ``ManifestLost`` for finished files without a manifest that no first run left: they may be an export.
+    """
+    left = strays(folder, manifest)
+    if manifest is None and not (folder / _BEGUN).exists():
+        if any(map(DATA.fullmatch, left)):
+            what = f"{folder} has files of an export and no {NAME}"
+            raise ManifestLost(f"{what}: put that back, or export into another folder")
+        (folder / _BEGUN).touch()
+        sync_folder(folder)
+    for path in left:
         (folder / path).unlink()

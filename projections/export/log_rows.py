@@ -106,7 +106,7 @@ class LogReader:
         """The positions ``after + 1`` to ``until``; pages of a bounded size, a new one where the day changes.
 
         Raises ``MissingEvent`` where a position is missing, and ``ForeignEvent`` or ``EventUnreadable`` for an
-        event that cannot be read.
+        event that cannot be read: of one merchant, its own, and those that do not say whose they are.
         """
         while after < until:
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
@@ -120,8 +120,7 @@ class LogReader:
                     if page is not None:
                         yield page
                     page = Page(day, after, after, [])
-                row = self._row(*stored)
-                if self._merchant_id in (None, row[_MERCHANT]):
+                if (row := self._row(*stored)) is not None:
                     page.rows.append(row)
                 page.last = after
             if page is None:
@@ -138,8 +137,12 @@ class LogReader:
         known = f"{position}\n{stream}\n{version}\n{topic}\n{recorded_at.astimezone(UTC).isoformat()}\n"
         return hashlib.sha256(known.encode() + state).hexdigest()
 
-    def _row(self, stream: str, version: int, topic: str, state: bytes, position: int, recorded_at: Any) -> Row:
+    def _row(self, stream: str, version: int, topic: str, state: bytes, position: int, recorded_at: Any) -> Row | None:
+        """The row of an event; ``None`` of another merchant's, whatever it is."""
         try:
+            payload = orjson.loads(state)
+            if self._merchant_id is not None and payload["merchant_id"] != self._merchant_id:
+                return None
             fields = self._decode(stream, version, topic, state).__dict__
         except ForeignEvent as error:
             raise ForeignEvent(f"position {position}: {error.detail}") from None
@@ -148,12 +151,9 @@ class LogReader:
         category, _, id = stream.partition("-")
         if category in _OF_THE_STREAM:
             fields[_OF_THE_STREAM[category]] = id
-        event_version = orjson.loads(state).get("class_version", 1)
-        head = (position, recorded_at, stream, version, topic, event_version)
+        head = (position, recorded_at, stream, version, topic, payload.get("class_version", 1))
         return (*head, *map(fields.get, _OF_THE_EVENT), state.decode())
 
-
-_MERCHANT = [column.name for column in COLUMNS].index("merchant_id")
 
 _READ = """
 select originator_id, originator_version, topic, state, notification_id, recorded_at

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -14,6 +16,10 @@ from projections.export.files import Format, write_whole
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+DATA = re.compile(
+    r"(log/day=\d{4}-\d\d-\d\d/part-\d{12,}-\d{12,}|[a-z_]+/v\d+-\d{12,}-[0-9a-f]{8})\.(parquet|csv|ndjson)", re.ASCII
+)
+"""The path of a file of rows: nothing else is written, or read, or named by a manifest."""
 
 
 class ManifestUnreadable(InvalidInput):
@@ -87,23 +93,18 @@ class Manifest:
             raise ManifestUnreadable(f"{folder / NAME} is not JSON") from None
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != FORMAT_VERSION:
-            raise ManifestUnreadable(f"{folder / NAME} has format_version {version}, and {FORMAT_VERSION} is known")
+            raise ManifestUnreadable(
+                f"{folder / NAME} has format_version {version!r:.60}, and {FORMAT_VERSION} is known"
+            )
+        said = {name: each for name, each in content.items() if name != "format_version"}
         try:
-            return cls._of(content)
-        except (KeyError, TypeError, AttributeError) as error:
+            manifest: Manifest = _as(cls, said, "")
+        except TypeError as error:
             raise ManifestUnreadable(f"{folder / NAME} is not a manifest: {error}") from None
-
-    @classmethod
-    def _of(cls, content: dict[str, Any]) -> Manifest:
-        log = content["log"]
-        return cls(
-            ledger=content["ledger"],
-            format=content["format"],
-            merchant_id=content["merchant_id"],
-            log=None if log is None else Log(**log),
-            models={name: ModelSnapshot(**model) for name, model in content["models"].items()},
-            files=[File(**file) for file in content["files"]],
-        )
+        for file in manifest.files:
+            if DATA.fullmatch(file.path) is None:
+                raise ManifestUnreadable(f"{folder / NAME} names {file.path!r:.60}, which is no file of an export")
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Put it in the folder, as a whole, and in an order of its own: the same files make the same bytes."""
@@ -120,3 +121,25 @@ class Manifest:
 def kinds(columns: tuple[Column, ...]) -> dict[str, str]:
     """Columns as the manifest names them."""
     return {column.name: column.kind for column in columns}
+
+
+def _as(type_: Any, said: Any, place: str) -> Any:
+    """What JSON says at a place, as an object of this type. Raises ``TypeError`` for what is of another."""
+    outer, inner = get_origin(type_) or type_, get_args(type_)
+    if outer is UnionType:
+        return None if said is None else _as(inner[0], said, place)
+    if outer is Literal and said in inner:
+        return said
+    if outer is list and type(said) is list:
+        return [_as(inner[0], each, f"{place}[{number}]") for number, each in enumerate(said)]
+    if outer is dict and type(said) is dict:
+        return {name: _as(inner[1], each, f"{place}[{name!r:.60}]") for name, each in said.items()}
+    if isinstance(outer, type) and is_dataclass(outer) and type(said) is dict:
+        types = get_type_hints(outer)
+        dot = place and f"{place}."
+        if differing := sorted(types.keys() ^ said.keys()):
+            raise TypeError(f"{dot}{differing[0]!r:.60} is {'missing' if differing[0] in types else 'not known'}")
+        return outer(**{name: _as(types[name], each, f"{dot}{name}") for name, each in said.items()})
+    if type(said) is outer:
+        return said
+    raise TypeError(f"{place} is {said!r:.60}")

@@ -15,7 +15,7 @@ import psycopg
 from ledger.database import Database
 from ledger.errors import InvalidField, InvalidInput
 from projections import checkpoints
-from projections.catalogue import PROJECTIONS
+from projections.catalogue import PROJECTIONS, VERSIONS
 from projections.export import folder as place
 from projections.export import log_rows, model_rows
 from projections.export.columns import Column
@@ -66,6 +66,8 @@ class Exported:
     """New files."""
     faulted: list[str] = field(default_factory=list)
     """Read models that had stopped at an event, and are exported as they stood there."""
+    outdated: list[str] = field(default_factory=list)
+    """Read models of another version than this release's, which it does not carry on."""
 
 
 def export(
@@ -74,19 +76,20 @@ def export(
     """Write files into the folder, and the manifest when all are there.
 
     Raises ``InvalidField`` for positions that the log does not have yet, before any file is written; ``FolderTaken``,
-    ``FolderDiffers``, ``FolderBusy``, ``PyarrowMissing``, ``ModelMissing``, ``NotByMerchant``, ``LogMoved``,
-    ``MissingEvent``, ``ForeignEvent``, ``OSError``; the export that was there is then as it was.
+    ``FolderDiffers``, ``FolderBusy``, ``ManifestLost``, ``ManifestUnreadable``, ``PyarrowMissing``, ``ModelMissing``,
+    ``NotByMerchant``, ``LogMoved``, ``MissingEvent``, ``ForeignEvent``, ``EventUnreadable``, ``OSError``; the export
+    that was there is then as it was.
     """
     check_format(options.format)
     with place.locked(folder):
         manifest = _manifest(database, folder, options)
-        place.remove_strays(folder, Manifest.read(folder))
         run = _Run(folder, options, Exported(manifest), progress)
         with database.connect() as connection:
             with connection.transaction():
                 names = [name for name in options.what if name != LOG]
                 model_rows.begin_snapshot(connection, names)
                 until = _until(options, checkpoints.head(connection))
+                place.remove_strays(folder, Manifest.read(folder))
                 for name in names:
                     run.write_model(connection, name)
             if LOG in options.what:
@@ -136,6 +139,8 @@ class _Run:
         model = model_rows.read_model(connection, name, self.options.merchant_id)
         if model.faulted:
             self.done.faulted.append(name)
+        if model.version != VERSIONS[name]:
+            self.done.outdated.append(name)
         version, position, skips, format = model.version, model.position, model.skips, self.options.format
         with self._open(self.folder / name, model.columns) as file:
             for rows in model.pages(connection, self.options.merchant_id):

@@ -44,7 +44,10 @@ class Meter:
 
 
 class Alerts(Projection):
-    """One row for each crossing, numbered from 1 for each batch and kind; number 0 is the meter itself.
+    """One row for each crossing, numbered from 1 for each batch and kind.
+
+    The table alone, not the view, has the meters too, as number 0: their ``position`` is that of the event which last
+    moved them, and their ``facts`` are what was counted.
 
     A threshold is crossed once, and then again only after the level was on its good side: a larger quantity or budget,
     a minute with no more claims than allowed.
@@ -59,9 +62,9 @@ class Alerts(Projection):
             kind        text        not null check (kind in ('stock_below', 'budget_spent', 'claims_per_minute')),
             number      bigint      not null,
             merchant_id text        not null,
-            position    bigint      not null,  -- of the event that crossed; of a meter, that last moved it
+            position    bigint      not null,  -- of the event that crossed
             recorded_at timestamptz not null,  -- of that event
-            facts       jsonb       not null,  -- of a crossing: threshold, level, capacity
+            facts       jsonb       not null,  -- threshold, level, capacity
             primary key (batch_id, kind, number)
         ) with (fillfactor = 70);
         create index on {table} (position) where number > 0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from projections import checkpoints
-from projections.catalogue import PROJECTIONS
+from projections.catalogue import PROJECTIONS, VERSIONS
 from projections.runner import Runner
 
 ROWS = 300_000
@@ -82,10 +83,19 @@ def test_bad_usage_is_one_line(run, small, tmp_path):
         assert words in result.stderr
         assert not (tmp_path / "out").exists()
     assert run("export", "--to", "csv", *out).returncode == 0
+    lost, damaged = (shutil.copytree(tmp_path / "out", tmp_path / name) for name in ("lost", "damaged"))
+    (lost / "manifest.json").unlink()
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    manifest["files"][0]["path"] = 1
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
     for arguments, words in (
         (("export", "--to", "csv", *out), "--continue adds to it"),
         (("export", "--to", "ndjson", *out, "--continue"), "format csv"),
         (("export-check", tmp_path), "no manifest.json"),
+        (("export", "--to", "csv", "--output", lost), "no manifest.json"),
+        (("export", "--to", "csv", "--output", lost, "--continue"), "no manifest.json"),
+        (("export-check", damaged), "files[0].path"),
+        (("export", "--to", "csv", "--output", damaged, "--continue"), "files[0].path"),
     ):
         result = run(*arguments)
         assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
@@ -131,6 +141,22 @@ def test_what_was_passed_over_is_told(run, small, database, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_read_model_of_another_version_is_told(run, small, database, tmp_path):
+    with psycopg.connect(database.url, autocommit=True, options=f"-c search_path={database.schema}") as connection:
+        connection.execute(
+            "update projection_checkpoints set version = version + 1, position = 3 where name = 'wallet'"
+        )
+    result = run("export", "--to", "csv", "--output", tmp_path, "--json")
+    assert (result.returncode, result.stderr.count("\n")) == (0, 1), result.stderr
+    version = VERSIONS["wallet"]
+    assert result.stderr.startswith(f"wallet is exported in version {version + 1} as it stands at position 3, ")
+    assert f"version {version}: " in result.stderr
+    assert json.loads(result.stdout)["outdated"] == ["wallet"]
+    assert json.loads((tmp_path / "manifest.json").read_text())["models"]["wallet"]["version"] == version + 1
+    result = run("export", "--to", "csv", "--output", tmp_path, "--continue", "--what", "coupon_status")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_without_pyarrow_parquet_is_one_line(run, small, tmp_path):
     broken = tmp_path / "broken" / "pyarrow"
     broken.mkdir(parents=True)
@@ -142,7 +168,34 @@ def test_without_pyarrow_parquet_is_one_line(run, small, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_a_full_disk_is_one_line(run, small, tmp_path):
+@pytest.mark.parametrize("format", ["parquet", "csv", "ndjson"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(environment, run, database, shop, tmp_path, format):
+    lengthen(database, shop, 5_000)
+    out = tmp_path / "out"
+    # No file may become longer: what the system says then is like a full disk, each time that more is written.
+    command = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", sys.executable, "-m", "coupon_ledger"]
+    arguments = ["export", "--to", format, "--output", str(out), "--what", "log"]
+    result = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1), result.stderr
+    assert result.stderr.startswith(f"coupon-ledger: {out}/log/day=")
+    assert "File too large" in result.stderr
+    assert not list(out.rglob("*.part"))
+    assert run(*arguments).returncode == 0
+    assert run("export-check", out).returncode == 0
+
+
+def test_a_full_disk_at_the_manifest(environment, database, tmp_path):
+    checkpoints.install(database, PROJECTIONS)  # whose columns are longer in the manifest than their rows
+    command = ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", sys.executable, "-m", "coupon_ledger"]
+    arguments = ["export", "--to", "ndjson", "--output", str(tmp_path)]
+    result = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert str(tmp_path) in result.stderr and "manifest.json" in result.stderr
+    assert not list(tmp_path.rglob("*.part"))
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_file_in_the_way_is_one_line(run, small, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "log").write_text("in the way")
     result = run("export", "--to", "csv", "--output", tmp_path / "out")

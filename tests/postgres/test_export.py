@@ -257,6 +257,29 @@ def test_one_merchant_alone(filled, tmp_path):
     assert MERCHANT not in "".join(path.read_text() for path in tmp_path.rglob("*.ndjson"))
 
 
+def test_one_merchant_alone_whatever_is_wrong_with_the_events_of_others(database, shop, tmp_path):
+    shop.coupon()
+    theirs = shop.ledger.store.head()
+    Shop(shop.ledger, "merchant-2").coupon()
+
+    def positions(folder: Path) -> list[int]:
+        done = run(database, folder, "ndjson", what=("log",), merchant_id="merchant-2")
+        assert done.manifest.log is not None
+        assert done.manifest.log.last_position == shop.ledger.store.head()
+        return [row["position"] for row in log_lines(folder)]
+
+    expected = positions(tmp_path / "before")
+    foreign, broken = json.dumps({"merchant_id": MERCHANT}).encode(), theirs - 1
+    as_owner(database, "update events set topic = 'os.system' where notification_id = %s", values=(theirs,))
+    as_owner(database, "update events set state = %s where notification_id = %s", values=(foreign, broken))
+    assert positions(tmp_path / "after") == expected
+    # An event that does not say whose it is may be anybody's.
+    for number, state in enumerate((b"{}", b"[]", b"{", b'{"merchant_id": "merchant-2"}')):
+        as_owner(database, "update events set state = %s where notification_id = %s", values=(state, broken))
+        with pytest.raises(EventUnreadable, match=f"position {broken}:"):
+            positions(tmp_path / str(number))
+
+
 def test_a_slice_of_positions(filled, tmp_path):
     run(filled, tmp_path, what=("log",), after=10, until=100)
     assert in_duckdb(f"select min(position), max(position), count(*) from '{tmp_path}/log/*/*.parquet'") == [
@@ -548,7 +571,10 @@ def test_the_check_finds_rows_that_are_not_as_the_manifest_says(filled, tmp_path
     assert "is due" in found([*manifest.files, second])
     assert "rows, not" in found([*others, replace(first, rows=first.rows - 1)])
     assert "has position" in found([*others, replace(first, first_position=2, rows=first.rows - 1)])
-    assert "is missing" in found([*manifest.files, replace(second, path="../elsewhere.ndjson", what="wallet")])
+    elsewhere = "wallet/v2-000000000009-5f1d02c7.ndjson"
+    assert "is missing" in found([*manifest.files, replace(second, path=elsewhere, what="wallet")])
+    (tmp_path / elsewhere).symlink_to(Path(__file__))
+    assert "is missing" in found([*manifest.files, replace(second, path=elsewhere, what="wallet")])
     stray = tmp_path / "log" / "day=2026-11-22" / "part-000000009000-000000009001.ndjson"
     stray.write_text("{}\n")
     assert "is not in the manifest" in found(manifest.files)
