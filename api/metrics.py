@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from api.exchange import ledger
 from ledger.store import Store
-from projections import queries, standings
+from projections import standings
 from projections.seal import standing as sealing
 
 metrics = Blueprint("metrics", __name__)
@@ -39,7 +39,7 @@ class _Figures(Collector):
         """Read everything with one connection. Raises ``Unavailable``, so that a scrape fails as a whole."""
         head = self._store.head()
         with self._store.connection() as connection:
-            models = queries.status(connection)
+            models = standings.read_models(connection)
             followers = standings.followers(connection)
             letters = standings.open_letters(connection)
             consumers = standings.consumers(connection, letters)
@@ -64,6 +64,12 @@ class _Figures(Collector):
             "1 where a read model stopped at an event that it cannot fold.",
             ("projection", "version"),
             [(labels, model.state == "FAULTED") for labels, model in named],
+        )
+        yield _gauge(
+            "projection_outdated",
+            "1 where a read model is live in another version than this release has, and is to be rebuilt.",
+            ("projection", "version"),
+            [(labels, model.state == "OUTDATED") for labels, model in named],
         )
         yield _gauge(
             "projection_skips",

@@ -31,3 +31,11 @@ PROJECTIONS: tuple[Projection, ...] = (
     Liability(),
 )
 VERSIONS = {projection.name: projection.version for projection in PROJECTIONS}
+
+
+def state_of(name: str, version: int, stored: str) -> str:
+    """RUNNING or FAULTED, as a checkpoint says, or OUTDATED: it is live in another version than this release has.
+
+    Nobody folds on a version that is not the release's, whatever state it was left in: it is to be rebuilt.
+    """
+    return stored if VERSIONS.get(name, version) == version else "OUTDATED"

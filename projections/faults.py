@@ -6,7 +6,7 @@ made before it: -2 says that version 2 folds the event after all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,12 @@ import psycopg
 from psycopg.rows import class_row
 
 from ledger.database import Database
-from ledger.errors import LedgerError
+from ledger.errors import ForeignEvent, LedgerError
 from projections import checkpoints, queries
+from projections.catalogue import VERSIONS, state_of
 from projections.checkpoints import ProjectionNotFound
 from projections.chunk import Chunk
+from projections.projection import Projection
 
 Connection = psycopg.Connection[Any]
 ERROR_LIMIT = 500
@@ -31,6 +33,10 @@ class ProjectionNotFaulted(LedgerError):
 
 class ProjectionElsewhere(LedgerError):
     """This read model was stopped by another event."""
+
+
+class ProjectionOutdated(LedgerError):
+    """This read model is live in another version than this release folds."""
 
 
 class Unfoldable(LedgerError):
@@ -61,6 +67,8 @@ class Inspected:
     before_version: int | None
     """Of the table that a rebuild put aside; ``None`` without one."""
     before_position: int | None
+    release_version: int | None = None
+    """That this release has; it is OUTDATED when that is not ``version``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,35 +93,58 @@ def inspect(connection: Connection, name: str) -> Inspected:
     found = cursor.execute(queries.STATEMENTS["inspect"], {"name": name}).fetchall()
     if not found:
         raise ProjectionNotFound(name=name)
-    return found[0]
+    [row] = found
+    state = state_of(name, row.version, row.state)
+    return replace(row, state=state, release_version=VERSIONS.get(name))
 
 
 def retry(database: Database, name: str) -> bool:
     """Let a FAULTED projection go on at the event that stopped it. ``False``: it runs, and is left alone.
 
-    Raises ``ProjectionNotFound``.
+    Raises ``ProjectionNotFound``, or ``ProjectionOutdated``.
     """
     with checkpoints.connect(database) as connection:
-        checkpoints.at(connection, name)
-        cursor = connection.execute(
-            """
-            update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
-             where name = %s and state = 'FAULTED'
-            """,
-            (name,),
-        )
-        return cursor.rowcount > 0
+        return bool(_retry(connection, {name: _version(connection, name)}))
+
+
+def retry_all(database: Database) -> list[str]:
+    """``retry`` of every read model that is FAULTED; their names."""
+    with checkpoints.connect(database) as connection:
+        return _retry(connection, VERSIONS)
+
+
+def retry_foreign(connection: Connection, projections: Sequence[Projection]) -> list[str]:
+    """``retry`` of these read models where an event stopped them that the release of then did not know; their names.
+
+    It is for whoever begins to fold: if it does not know the event either, it stops there again.
+    """
+    return _retry(connection, {projection.name: projection.version for projection in projections}, _FOREIGN)
+
+
+def _retry(connection: Connection, versions: Mapping[str, int], fault: str = "") -> list[str]:
+    parameters = list(versions.keys()), list(versions.values()), fault
+    return sorted(name for (name,) in checkpoints.rows(connection, _RETRY, parameters))
+
+
+def _version(connection: Connection, name: str) -> int:
+    """The live version, which is this release's. Raises ``ProjectionNotFound`` or ``ProjectionOutdated``."""
+    version, _ = checkpoints.at(connection, name)
+    ours = VERSIONS.get(name, version)
+    if ours != version:
+        text = f"{name} is live in version {version} and this release folds version {ours}: rebuild it"
+        raise ProjectionOutdated(text, name=name)
+    return version
 
 
 def skip(database: Database, name: str, *, reason: str, actor: str, position: int | None = None) -> Skip:
     """Let a FAULTED projection go on after the event that stopped it, and write down that it passed over that one.
 
-    Raises ``ProjectionNotFound``, ``ProjectionNotFaulted``, or ``ProjectionElsewhere`` when it is not the event at
-    ``position`` that stopped it.
+    Raises ``ProjectionNotFound``, ``ProjectionOutdated``, ``ProjectionNotFaulted``, or ``ProjectionElsewhere`` when it
+    is not the event at ``position`` that stopped it.
     """
     with checkpoints.connect(database) as connection, connection.transaction():
         connection.execute("set local synchronous_commit = on")  # unlike its rows, this cannot be had again
-        checkpoints.at(connection, name)
+        _version(connection, name)
         cursor = connection.cursor(row_factory=class_row(Skip))
         locked = (
             "select version, position + 1 from projection_checkpoints where name = %s and state = 'FAULTED' for update"
@@ -162,6 +193,16 @@ def unfoldable(name: str, chunk: Chunk, error: Exception) -> Unfoldable:
     text = " ".join(f"{type(error).__name__}: {error}".split())[:ERROR_LIMIT]
     return Unfoldable(f"{name} cannot fold position {chunk.last}: {event}{text}", name=name, position=chunk.last)
 
+
+_RETRY = """
+update projection_checkpoints set state = 'RUNNING', fault = null, updated_at = clock_timestamp()
+ where state = 'FAULTED' and (name, version) in (select * from unnest(%s::text[], %s::int[]))
+   and coalesce(fault, '') ~ %s
+returning name
+"""
+
+_FOREIGN = f"^position [0-9]+: {ForeignEvent.__name__}: "
+"""How a fault begins (``Runner._fault``) that is of an event without a class in the release, or of a newer version."""
 
 _SKIP = """
 insert into projection_skips (name, version, position, topic, reason, actor)

@@ -11,7 +11,7 @@ import psycopg
 from ledger.errors import LedgerError
 from ledger.migrate import pending_migrations
 from ledger.store import Store
-from projections import queries
+from projections import standings
 from projections.seal.standing import standing
 
 HIDDEN = ("fault", "updated_at")
@@ -42,10 +42,10 @@ def _migrations(store: Store) -> dict[str, Any]:
 
 def _projections(store: Store) -> dict[str, Any]:
     with store.connection() as connection:
-        models = queries.status(connection)
+        models = standings.read_models(connection)
     # Without the text of a fault: probes are public, and it may quote an event.
     shown = [{name: value for name, value in asdict(model).items() if name not in HIDDEN} for model in models]
-    return {"ok": all(model.state != "FAULTED" for model in models), "models": shown}
+    return {"ok": all(model.state == "RUNNING" for model in models), "models": shown}
 
 
 def _seal(store: Store) -> dict[str, Any]:

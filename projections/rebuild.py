@@ -7,10 +7,8 @@ kept, so that ``switch_back`` can put it in place again.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,17 +18,14 @@ from psycopg import sql
 
 from ledger.database import Database
 from ledger.errors import LedgerError
-from projections import analytics, checkpoints, faults
+from projections import checkpoints, faults
 from projections.difference import Difference, difference
+from projections.faults import Unfoldable
+from projections.flip import ReadInTheWay, drop, drop_tables, exists, flip
 from projections.projection import Projection
 from projections.refold import Progress, Refold
 
-FLIP_LIMIT_SECONDS = 900.0
-"""Longer than an analyst's transaction may last. What was folded for an hour is not to be lost to a long read."""
-FLIP_PAUSE_SECONDS = 1.0
-
 Connection = psycopg.Connection[Any]
-log = logging.getLogger(__name__)
 
 
 class RebuildRunning(LedgerError):
@@ -43,10 +38,6 @@ class NothingBefore(LedgerError):
 
 class OtherRelease(LedgerError):
     """The table of before has a version that this release cannot fold."""
-
-
-class ReadInTheWay(LedgerError):
-    """Somebody reads this read model for too long for another table to take its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +84,78 @@ def rebuild(
     *,
     fold_skipped_by: str | None = None,
 ) -> Rebuilt:
-    """Fold the read model again and flip to the result, which is right by definition: it is the log's.
+    """``rebuild_each`` of one read model. Raises what stood in its way."""
+    [done] = rebuild_each(database, [projection], progress, fold_skipped_by=fold_skipped_by)
+    if isinstance(done, LedgerError):
+        raise done
+    return done
+
+
+def rebuild_each(
+    database: Database,
+    projections: Sequence[Projection],
+    progress: Progress = lambda _done, _total: None,
+    *,
+    fold_skipped_by: str | None = None,
+) -> Iterator[Rebuilt | Unfoldable | ReadInTheWay]:
+    """Fold read models again and flip to the results, which are right by definition: they are the log's.
+
+    They are told one by one, as they are done. One that cannot be folded, or whose place is not free, stays as it was,
+    and the others go on. The log is read once for all, up to where the first of them is compared with its live table.
 
     ``progress(done, total)`` counts positions. ``fold_skipped_by`` is who has the events folded that this version was
-    let pass over: with the flip, that is taken back on the record. Raises ``RebuildRunning``, ``ReadInTheWay``, or
-    ``Unfoldable``; then all stays as it was. It does not matter whether a runner runs.
+    let pass over: with the flip, that is taken back on the record. Raises ``RebuildRunning`` before it begins. It does
+    not matter whether a runner runs.
     """
+    checkpoints.install(database, projections)
+    with _claimed(database, projections) as connection:
+        refold = partial(Refold, database, connection, fold_skipped=fold_skipped_by is not None)
+        tables = {projection: f"{projection.table}_rebuild" for projection in projections}
+        try:
+            for projection, table in tables.items():
+                drop_tables(connection, projection.name, "rebuild")
+                with connection.transaction():
+                    projection.create_table(connection, table)
+            with closing(refold(dict(tables))) as together:
+                yield from _fold_together(together, _first_compared(connection, projections), progress)
+            for projection, table in together.tables.items():
+                with closing(refold({projection: table}, position=together.position)) as fold:
+                    try:
+                        yield _finish(connection, fold, projection, table, progress, fold_skipped_by)
+                    except (Unfoldable, ReadInTheWay) as error:
+                        yield error
+        finally:
+            if not connection.closed:
+                for table in tables.values():
+                    drop(connection, table)
+
+
+def _first_compared(connection: Connection, projections: Sequence[Projection]) -> int:
+    """The first position at which a table is compared with its live one; the head where none will be."""
+    live = {projection: checkpoints.at(connection, projection.name) for projection in projections}
+    compared = [position for projection, (version, position) in live.items() if version == projection.version]
+    return min(compared, default=checkpoints.head(connection))
+
+
+def _fold_together(fold: Refold, position: int, progress: Progress) -> Iterator[Unfoldable]:
+    """Fold all up to a position but those that cannot be, which are told and left."""
+    while fold.tables and fold.position < position:
+        try:
+            fold.fold_to(position, progress)
+        except Unfoldable as error:
+            fold.leave([projection for projection in fold.tables if projection.name == error.facts["name"]])
+            yield error
+
+
+def _finish(
+    connection: Connection,
+    fold: Refold,
+    projection: Projection,
+    table: str,
+    progress: Progress,
+    fold_skipped_by: str | None,
+) -> Rebuilt:
+    """Compare a table with the live one, and put it in its place."""
     folded_again = 0
 
     def take_back() -> None:
@@ -106,36 +163,24 @@ def rebuild(
         if fold_skipped_by is not None:
             folded_again = faults.take_back(connection, projection.name, projection.version, fold_skipped_by)
 
-    checkpoints.install(database, [projection])
-    with _claimed(database, projection) as connection:
-        table = f"{projection.table}_rebuild"
-        _drop(connection, table)
-        try:
-            with connection.transaction():
-                projection.create_table(connection, table)
-            with _refold(database, connection, projection, table, 0, fold_skipped_by is not None) as fold:
-                version, position = checkpoints.at(connection, projection.name)
-                fold.fold_to(position, progress)
-                comparable = version == projection.version and _exists(connection, projection.table)
-                found = _compared(connection, fold, projection, table) if comparable else None
-                rows = found.folded_rows if found else _count(connection, table)
-                reach = partial(checkpoints.head, connection)
-                _flip(connection, fold, projection, table, reach, progress, settle=take_back)
-        except BaseException:
-            if not connection.closed:
-                _drop(connection, table)
-            raise
-        others = len(faults.skipped(connection, projection.name, version)) if version != projection.version else 0
-        return Rebuilt(
-            name=projection.name,
-            version=projection.version,
-            position=fold.position,
-            rows=rows,
-            difference=found,
-            skips=fold.skips,
-            folded_again=folded_again,
-            skips_before=others,
-        )
+    version, position = checkpoints.at(connection, projection.name)
+    found = None
+    if version == projection.version and exists(connection, projection.table):
+        fold.fold_to(position, progress)
+        found = _compared(connection, fold, projection, table)
+    rows = found.folded_rows if found else _count(connection, table)
+    flip(connection, fold, projection, table, partial(checkpoints.head, connection), progress, settle=take_back)
+    others = len(faults.skipped(connection, projection.name, version)) if version != projection.version else 0
+    return Rebuilt(
+        name=projection.name,
+        version=projection.version,
+        position=fold.position,
+        rows=rows,
+        difference=found,
+        skips=fold.skips,
+        folded_again=folded_again,
+        skips_before=others,
+    )
 
 
 def switch_back(
@@ -147,7 +192,7 @@ def switch_back(
     table is of a version that this release does not fold, ``ReadInTheWay``, or ``Unfoldable``; then all stays as it
     was.
     """
-    with _claimed(database, projection) as connection:
+    with _claimed(database, [projection]) as connection:
         version, position = _before(connection, projection.name)
         if version != projection.version:
             raise OtherRelease(
@@ -160,50 +205,38 @@ def switch_back(
         def moved(to: int) -> None:
             connection.execute("update projections_before set position = %s where name = %s", (to, projection.name))
 
-        with _refold(database, connection, projection, table, position) as fold:
+        with closing(Refold(database, connection, {projection: table}, position=position)) as fold:
             # No further than the live one: what stopped that one may stop this one too.
             reach = partial(_position, connection, projection.name)
-            _flip(connection, fold, projection, table, reach, progress, moved)
+            flip(connection, fold, projection, table, reach, progress, moved)
             return SwitchedBack(
                 name=projection.name, version=version, position=fold.position, folded=fold.position - position
             )
 
 
 def drop_before(database: Database, projection: Projection) -> None:
-    """Free the room of the table of before. Raises ``RebuildRunning`` or ``NothingBefore``."""
-    with _claimed(database, projection) as connection, connection.transaction():
-        version, _ = _before(connection, projection.name)
-        connection.execute("delete from projections_before where name = %s", (projection.name,))
-        _drop(connection, f"{projection.name}_v{version}_before")
+    """Free the room of the table of before, and of what rebuilds left that died.
+
+    Raises ``RebuildRunning``, or ``NothingBefore``.
+    """
+    with _claimed(database, [projection]) as connection, connection.transaction():
+        kept = connection.execute("delete from projections_before where name = %s", (projection.name,)).rowcount
+        if not drop_tables(connection, projection.name, "before|rebuild") + kept:
+            raise NothingBefore(name=projection.name)
 
 
 @contextmanager
-def _claimed(database: Database, projection: Projection) -> Iterator[Connection]:
-    """A session that alone may replace the read model's table."""
+def _claimed(database: Database, projections: Sequence[Projection]) -> Iterator[Connection]:
+    """A session that alone may replace the tables of these read models."""
     with checkpoints.connect(database) as connection:
         connection.execute("set statement_timeout = 0")
-        key = (projection.name,)
-        claim = "select pg_try_advisory_lock('projection_checkpoints'::regclass::oid::int, hashtext(%s))"
-        [(claimed,)] = checkpoints.rows(connection, claim, key)
-        if not claimed:
-            raise RebuildRunning(name=projection.name)
+        for projection in projections:
+            claim = "select pg_try_advisory_lock('projection_checkpoints'::regclass::oid::int, hashtext(%s))"
+            [(claimed,)] = checkpoints.rows(connection, claim, (projection.name,))
+            if not claimed:
+                text = f"{projection.name} is being rebuilt or switched back by somebody else"
+                raise RebuildRunning(text, name=projection.name)
         yield connection
-
-
-@contextmanager
-def _refold(
-    database: Database,
-    connection: Connection,
-    projection: Projection,
-    table: str,
-    position: int,
-    fold_skipped: bool = False,
-) -> Iterator[Refold]:
-    fold = Refold(database, connection, {projection: table}, position=position, fold_skipped=fold_skipped)
-    try:
-        yield fold
-    finally:
-        fold.close()
 
 
 def _position(connection: Connection, name: str) -> int:
@@ -220,10 +253,6 @@ def _before(connection: Connection, name: str) -> tuple[int, int]:
     return version, position
 
 
-def _drop(connection: Connection, table: str) -> None:
-    connection.execute(sql.SQL("drop table if exists {} cascade").format(sql.Identifier(table)))
-
-
 def _count(connection: Connection, table: str) -> int:
     [(count,)] = connection.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(table))).fetchall()
     return int(count)
@@ -236,103 +265,3 @@ def _compared(connection: Connection, fold: Refold, projection: Projection, tabl
         _, position = checkpoints.at(connection, projection.name)
         fold.fold_to(position)
         return difference(connection, projection, sql.Identifier(projection.table), sql.Identifier(table))
-
-
-def _flip(
-    connection: Connection,
-    fold: Refold,
-    projection: Projection,
-    table: str,
-    reach: Callable[[], int],
-    progress: Progress,
-    moved: Callable[[int], None] = lambda _position: None,
-    settle: Callable[[], None] = lambda: None,
-) -> None:
-    """Put the table in the live one's place, at the same position or a later one. ``settle`` is of that transaction."""
-    give_up_at = time.monotonic() + FLIP_LIMIT_SECONDS
-    reads = set[tuple[Any, ...]]()
-    told: list[int] = []
-    while True:
-        fold.fold_to(reach(), progress, moved)  # so that little is left to fold while the runner waits
-        position = fold.position
-        try:
-            with connection.transaction():
-                _flip_now(connection, fold, projection, table, progress)
-                settle()
-            return
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-            # A long read of the old table is in the way. It must not cost the whole rebuild, nor may we wait for it
-            # for long, because everybody else queues behind us.
-            fold.position = position
-            before, reads = reads, set(checkpoints.rows(connection, _READS, (projection.name,)))
-            sessions = sorted(pid for pid, _ in reads & before)  # others only happened to read just now
-            if time.monotonic() > give_up_at:
-                text = f"{projection.name} is still being read by the sessions {sessions}: nothing was changed"
-                raise ReadInTheWay(text, name=projection.name, sessions=sessions) from None
-            if sessions != told:
-                log.warning("the new table of %s waits for the reads of the sessions %s", projection.name, sessions)
-            told = sessions
-            time.sleep(FLIP_PAUSE_SECONDS)
-
-
-def _flip_now(connection: Connection, fold: Refold, projection: Projection, table: str, progress: Progress) -> None:
-    name = projection.name
-    # The runner moves its checkpoint before it writes, so with this row locked it is not writing.
-    connection.execute("select from projection_checkpoints where name = %s for update", (name,))
-    version, position = checkpoints.at(connection, name)
-    fold.fold_to(position, progress)
-    live = f"{name}_v{version}"
-    connection.execute(_BRIEFLY)
-    if _exists(connection, name):
-        # First the view and then its table, as a reader takes them.
-        connection.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier(name)))
-    _rename(connection, table, f"{name}_next")
-    connection.execute("delete from projections_before where name = %s", (name,))
-    for (kept,) in checkpoints.rows(connection, _KEPT, (f"{name}_v[0-9]+_before",)):
-        _drop(connection, kept)
-    if _exists(connection, live):
-        _rename(connection, live, f"{live}_before")
-        connection.execute(
-            "insert into projections_before (name, version, position) values (%s, %s, %s)", (name, version, position)
-        )
-    _rename(connection, f"{name}_next", projection.table)
-    connection.execute("delete from projection_checkpoints where name = %s", (name,))
-    connection.execute(
-        "insert into projection_checkpoints (name, version, position) values (%s, %s, %s)",
-        (name, projection.version, fold.position),
-    )
-    projection.show(connection)
-    analytics.show(connection)
-
-
-def _exists(connection: Connection, table: str) -> bool:
-    [(found,)] = checkpoints.rows(connection, "select to_regclass(quote_ident(%s)) is not null", (table,))
-    return bool(found)
-
-
-def _rename(connection: Connection, table: str, to: str) -> None:
-    names = {"table": sql.Identifier(table), "to": sql.Identifier(to)}
-    connection.execute(sql.SQL("alter table {table} rename to {to}").format(**names))
-
-
-# Readers wait behind us for a moment only: less than the second after which PostgreSQL looks for a deadlock, so that
-# where there is one it is the flip that gives way, and tries again. A flip that was told of is not lost in a crash.
-_BRIEFLY = """
-set local lock_timeout = '500ms';
-set local synchronous_commit = on;
-"""
-
-# By their transactions, which tell one long read from many short ones of the same session.
-_READS = """
-select l.pid, l.virtualtransaction
-  from pg_locks l join pg_class c on c.oid = l.relation
- where l.granted and l.pid <> pg_backend_pid()
-   and l.database = (select oid from pg_database where datname = current_database())
-   and c.relnamespace = current_schema()::regnamespace and c.relname ~ ('^' || %s || '(_v[0-9]+(_before)?)?$')
- group by l.pid, l.virtualtransaction
-"""
-
-_KEPT = """
-select relname from pg_class
- where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname ~ ('^' || %s || '$')
-"""

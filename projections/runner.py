@@ -21,7 +21,7 @@ from psycopg import sql
 from ledger.database import Database
 from ledger.rest import rest
 from ledger.store import Store
-from projections import checkpoints
+from projections import checkpoints, faults
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import TROUBLE, ProjectionMoved
 from projections.chunk import Ahead, Chunk, times_as_text
@@ -71,6 +71,8 @@ class Runner:
                         if stop.is_set():
                             return
                     self._report_outdated(connection)
+                    for name in faults.retry_foreign(connection, self.projections):
+                        log.info("projection %s tries the event again that the release before did not know", name)
                     connection.execute(sql.SQL("listen {}").format(sql.Identifier(f"{self.database.schema}_events")))
                     while not stop.is_set():
                         if not self._round(connection):
@@ -122,7 +124,7 @@ class Runner:
             groups[position].append(projection)
         positions = sorted(groups)
         folded = 0
-        for after, ahead in zip(positions, [*positions[1:], None], strict=True):
+        for after, ahead in zip(positions, [*positions[1:], None], strict=False):  # there is none where all are FAULTED
             limit = self.chunk_events if ahead is None else min(self.chunk_events, ahead - after)
             group = groups[after]
             topics = frozenset[str]().union(*(projection.topics for projection in group))

@@ -1,18 +1,22 @@
 """Where everything stands that reads Kafka or follows the log: for the command line and for metrics.
 
-All is read from the database, so anybody can tell, whichever process is away. What is read grows with partitions,
-followers, channels, jobs at work, and what is waiting or dead and open; never with the log or with what was settled.
+All is read from the database, so anybody can tell, whichever process is away. What is read grows with
+read models, partitions, followers, channels, jobs at work, and what is waiting or dead and open; never with the log or
+with what was settled.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import class_row, dict_row, tuple_row
+
+from projections import queries
+from projections.catalogue import VERSIONS, state_of
 
 COUNT_LIMIT = 10_000
 """Nothing is counted further: of reminders, of deliveries that were given up, and of those of one channel."""
@@ -20,6 +24,14 @@ FOLLOWER_LIMIT = 100
 """Of more followers, those that are furthest behind are answered."""
 
 Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStanding(queries.ProjectionStatus):
+    """Where a read model stands. ``state`` may be OUTDATED, too: nobody folds it, and reads of it are refused."""
+
+    release_version: int | None
+    """That this release has, which is another one than ``version`` where it is OUTDATED; ``None`` where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +83,17 @@ class DeliveriesStanding:
     """At most ``COUNT_LIMIT`` of each channel."""
     oldest_seconds: float
     """How long the first of them has been due; 0 without any."""
+
+
+def read_models(connection: Connection) -> list[ModelStanding]:
+    """Every read model, by name."""
+    return [
+        ModelStanding(
+            **asdict(row) | {"state": state_of(row.name, row.version, row.state)},
+            release_version=VERSIONS.get(row.name),
+        )
+        for row in queries.status(connection)
+    ]
 
 
 def consumers(connection: Connection, letters: Iterable[OpenLetters]) -> list[ConsumerStanding]:

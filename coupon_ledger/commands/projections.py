@@ -14,14 +14,27 @@ from coupon_ledger.commands.output import json_option, show_record, show_rows
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.database import PROJECTOR_ROLE
-from projections import faults, queries
+from ledger.errors import LedgerError
+from projections import faults, standings
 from projections import rebuild as rebuilding
-from projections.catalogue import PROJECTIONS, VERSIONS
+from projections.catalogue import PROJECTIONS
 from projections.difference import Difference
 from projections.projection import Projection
 from projections.refold import Progress as Told
 
 BY_NAME = {projection.name: projection for projection in PROJECTIONS}
+STATUS = (
+    "name",
+    "version",
+    "release_version",
+    "state",
+    "position",
+    "lag_events",
+    "lag_seconds",
+    "skips",
+    "fault",
+    "updated_at",
+)
 name_argument = click.argument("name", type=click.Choice(list(BY_NAME)))
 
 
@@ -34,9 +47,9 @@ def projections() -> None:
 @json_option
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Show each read model's position and lag."""
+    """Show each read model's state, position and lag."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger, ledger.store.connection() as connection:
-        show_rows(queries.status(connection), as_json)
+        show_rows(standings.read_models(connection), as_json, STATUS)
 
 
 @projections.command()
@@ -50,13 +63,20 @@ def inspect(settings: Settings, name: str, as_json: bool) -> None:
 
 
 @projections.command()
-@name_argument
+@click.argument("name", type=click.Choice(list(BY_NAME)), required=False)
+@click.option("--all", "every", is_flag=True, help="Every read model that is faulted.")
 @click.pass_obj
-def retry(settings: Settings, name: str) -> None:
-    """Let a faulted read model go on at the event that stopped it."""
+def retry(settings: Settings, name: str | None, every: bool) -> None:
+    """Let a faulted read model, or all that are, go on at the event that stopped it."""
+    if (name is None) != every:
+        raise click.UsageError("say which: a NAME, or --all that are faulted")
     with servers(settings) as resolved:
-        stopped = faults.retry(resolved.database(PROJECTOR_ROLE), name)
-        click.echo(f"{name} goes on" if stopped else f"{name} runs: there is nothing to retry")
+        database = resolved.database(PROJECTOR_ROLE)
+        if name is not None:
+            stopped = faults.retry(database, name)
+            click.echo(f"{name} goes on" if stopped else f"{name} runs: there is nothing to retry")
+            return
+        click.echo("\n".join(f"{each} goes on" for each in faults.retry_all(database)) or "none is faulted")
 
 
 @projections.command()
@@ -86,34 +106,46 @@ def skips(settings: Settings, name: str | None, as_json: bool) -> None:
 
 
 @projections.command()
-@click.argument("name", type=click.Choice(list(BY_NAME)), required=False)
+@click.argument("names", metavar="[NAME]...", type=click.Choice(list(BY_NAME)), nargs=-1)
 @click.option("--all", "outdated", is_flag=True, help="Every read model that this release has in another version.")
 @click.option("--fold-skipped", is_flag=True, help="Fold the events that it was let pass over, from now on.")
 @click.option("--by", help="With --fold-skipped: who decided it. [default: the user of this shell]")
-@click.pass_obj
-def rebuild(settings: Settings, name: str | None, outdated: bool, fold_skipped: bool, by: str | None) -> None:
-    """Fold the whole log again beside the live table, compare, and switch."""
-    if (name is None) != outdated:
-        raise click.UsageError("say which: a NAME, or --all that are outdated")
-    if fold_skipped and name is None:
+@click.pass_context
+def rebuild(context: click.Context, names: tuple[str, ...], outdated: bool, fold_skipped: bool, by: str | None) -> None:
+    """Fold the whole log again beside the live tables, compare, and switch.
+
+    The log is read once for all. Exit code 1: one could not be rebuilt, and is as it was; the others are done.
+    """
+    if bool(names) == outdated:
+        raise click.UsageError("say which: a NAME or several, or --all that are outdated")
+    if fold_skipped and not names:
         raise click.UsageError("--fold-skipped needs a NAME: another version folds what was skipped anyway")
     if by is not None and not fold_skipped:
         raise click.UsageError("--by is of --fold-skipped")
     skipped_by = (by or f"cli:{getpass.getuser()}") if fold_skipped else None
+    settings: Settings = context.obj
     with servers(settings) as resolved:
-        if name is not None:
-            names = [name]
-        else:
+        if outdated:
             with open_ledger(resolved) as ledger, ledger.store.connection() as connection:
-                live = {model.name: model.version for model in queries.status(connection)}
-            names = [each for each, version in VERSIONS.items() if live.get(each, version) != version]
+                live = standings.read_models(connection)
+            names = tuple(model.name for model in live if model.state == "OUTDATED")
             if not names:
                 click.echo("none is outdated")
-        for each in names:
-            with progress_bar(each) as told:
+                return
+        models = [BY_NAME[name] for name in dict.fromkeys(names)]
+        done: list[rebuilding.Rebuilt | LedgerError] = []
+        try:
+            with progress_bar(", ".join(names)) as told:
                 database = resolved.database(PROJECTOR_ROLE)
-                rebuilt = rebuilding.rebuild(database, BY_NAME[each], told, fold_skipped_by=skipped_by)
-            _tell(rebuilt)
+                done.extend(rebuilding.rebuild_each(database, models, told, fold_skipped_by=skipped_by))
+        finally:  # also what was done before the database went away
+            for each in done:
+                if isinstance(each, rebuilding.Rebuilt):
+                    _tell(each)
+                else:
+                    click.echo(f"coupon-ledger: {each.detail} ({each.code()})", err=True)
+    if any(isinstance(each, LedgerError) for each in done):
+        context.exit(1)
 
 
 @projections.command("switch-back")

@@ -41,7 +41,7 @@ def migrate(settings: Settings, topics: bool) -> None:
 @click.command()
 @click.pass_obj
 def ready(settings: Settings) -> None:
-    """Exit with 0 when the database is reachable, migrated, and no projection is faulted."""
+    """Exit with 0 when the database is reachable, migrated, and no read model is faulted or outdated."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
         failed = [name for name, check in readiness(ledger.store).items() if not check["ok"]]
         if failed:

@@ -26,7 +26,8 @@ from projections.projection import Connection, Projection
 
 
 class Funnel(Projection):
-    """One row a batch that issued anything. A coupon counts once at each step that it ever reached, whatever became of it later."""
+    """One row a batch that issued anything. A coupon counts once at each step that it ever reached, whatever became of
+    it later."""
 
     name = "funnel"
     version = 2

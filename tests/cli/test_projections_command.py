@@ -10,6 +10,7 @@ import pytest
 
 from coupon_ledger.cli import run_cli
 from ledger.database import Database
+from projections.catalogue import PROJECTIONS
 from projections.runner import Runner
 from tests.postgres.test_projections_runner import append_raw, owner
 
@@ -61,6 +62,25 @@ def test_a_model_that_stopped_is_looked_at_and_let_go_on(run: Run, poison: int) 
     )  # fmt: skip
 
 
+def test_all_that_stopped_are_let_go_on(run: Run, shop: Any, database: Database) -> None:
+    shop.coupon("user-1")
+    append_raw(database, "coupon-1", 2, "coupon.gilded", "{}")
+    Runner(database).catch_up()
+    told = run("projections", "retry", "--all")
+    names = sorted(projection.name for projection in PROJECTIONS)
+    assert (told.code, told.out.splitlines()) == (0, [f"{name} goes on" for name in names])
+    assert run("projections", "retry", "--all").out == "none is faulted\n"
+
+
+def test_several_are_rebuilt_and_one_that_cannot_be_is_told(run: Run, poison: int) -> None:
+    names = ("wallet", "batch_balance", "coupon_status", "wallet")
+    told = run("projections", "rebuild", *names)
+    assert told.code == 1
+    assert [line.split()[0] for line in told.out.splitlines()] == ["wallet", "coupon_status"]
+    assert told.err.startswith(f"coupon-ledger: batch_balance cannot fold position {poison}: ")
+    assert (told.err.count("\n"), told.err.endswith(" (unfoldable)\n")) == (1, True)
+
+
 def test_a_skip_is_written_down_and_listed(run: Run, database: Database, poison: int) -> None:
     assert run("projections", "skips").out == "none\n"
     elsewhere = run("projections", "skip", "batch_balance", "--reason", "a test", "--position", "1")
@@ -93,7 +113,10 @@ def test_a_skip_is_written_down_and_listed(run: Run, database: Database, poison:
         ("projections", "skip", "wallet", "--reason", " "),
         ("projections", "inspect", "horoscope"),
         ("projections", "rebuild"),
+        ("projections", "retry"),
+        ("projections", "retry", "wallet", "--all"),
         ("projections", "rebuild", "wallet", "--all"),
+        ("projections", "rebuild", "wallet", "horoscope"),
         ("projections", "rebuild", "--all", "--fold-skipped"),
         ("projections", "rebuild", "wallet", "--by", "ann"),
         ("replay", "--to", "3"),
@@ -135,8 +158,16 @@ def test_what_is_outdated_is_rebuilt(run: Run, shop: Any, database: Database) ->
         connection.execute("alter table wallet_v2 rename to wallet_v1")
         connection.execute("update projection_checkpoints set version = 1 where name = 'wallet'")
     assert "wallet is live in version 1" in run("replay").err
+    assert run("ready") == (1, "", "coupon-ledger: not ready: projections (unavailable)\n")
+    shown = {row["name"]: row for row in json.loads(run("projections", "status", "--json").out)}
+    assert {name for name, row in shown.items() if row["state"] != "RUNNING"} == {"wallet"}
+    wallet = shown["wallet"]
+    assert (wallet["state"], wallet["version"], wallet["release_version"]) == ("OUTDATED", 1, 2)
+    [line] = [line for line in run("projections", "status").out.splitlines() if "OUTDATED" in line]
+    assert [cell.strip() for cell in line.split("│")[1:5]] == ["wallet", "1", "2", "OUTDATED"]
     told = run("projections", "rebuild", "--all")
     assert (told.code, told.out) == (0, "wallet rebuilt to position 4: 1 rows, first of their version\n")
+    assert run("ready").code == 0
     refused = run("projections", "switch-back", "wallet")
     assert refused.code == 1
     assert "switch back with the release that folds version 1 (other_release)" in refused.err

@@ -39,6 +39,19 @@ def test_not_ready_when_a_read_model_stopped(nobody, project, ledger):
     assert answer.headers["Retry-After"] == "1"
 
 
+def test_not_ready_when_a_read_model_is_outdated(nobody, project, database):
+    project()
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(f"update \"{database.schema}\".projection_checkpoints set version = 1 where name = 'wallet'")
+    answer = nobody.get("/readyz")
+    assert (answer.status, answer.json["detail"]) == (503, "failed: projections")
+    models = {model["name"]: model for model in answer.json["facts"]["checks"]["projections"]["models"]}
+    assert (models["wallet"]["state"], models["wallet"]["version"], models["wallet"]["release_version"]) == (
+        "OUTDATED", 1, 2,
+    )  # fmt: skip
+    assert models["funnel"]["state"] == "RUNNING"
+
+
 def test_not_ready_when_a_migration_is_missing(nobody, ledger, database):
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute(f"delete from \"{database.schema}\".schema_migrations where name like '0007%'")

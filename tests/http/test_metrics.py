@@ -68,6 +68,16 @@ def test_a_read_model_that_stopped(nobody, project, database):
     assert [name for (name, _), value in faulted.items() if value] == ["wallet"]
 
 
+def test_a_read_model_that_is_outdated(nobody, project, database):
+    project()
+    assert set(scrape(nobody)["projection_outdated"].values()) == {0}
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(f"update \"{database.schema}\".projection_checkpoints set version = 1 where name = 'wallet'")
+    found = scrape(nobody)
+    assert [labels for labels, value in found["projection_outdated"].items() if value] == [("wallet", "1")]
+    assert set(found["projection_faulted"].values()) == {0}
+
+
 def test_what_is_to_be_told_and_issued(nobody, project, ledger, database):
     before = scrape(nobody)
     assert before["deliveries_due"] == before["deliveries_due_age_seconds"] == {("disabled",): 0, ("enabled",): 0}

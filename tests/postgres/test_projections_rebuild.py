@@ -15,12 +15,12 @@ from psycopg import sql
 from ledger import use_cases
 from ledger.coupon import Redemption
 from ledger.database import Database
-from projections import checkpoints, faults, queries
+from projections import checkpoints, chunk, faults, flip, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk
 from projections.models.wallet import Wallet
 from projections.projection import Connection, Projection
-from projections.rebuild import RebuildRunning, rebuild
+from projections.rebuild import RebuildRunning, Rebuilt, rebuild, rebuild_each
 from projections.runner import Runner
 
 COUPONS = 30
@@ -220,3 +220,72 @@ def test_a_long_read_delays_the_flip_and_costs_nothing(database: Database, batch
     thread.join(20)
     assert done.is_set()
     assert rows(database, "wallet") == before
+
+
+def test_several_are_folded_in_one_pass(
+    shop: Any, database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one of them stands further back than the others, and one is of another version."""
+    runner = Runner(database)
+    runner.catch_up()
+    with owner(database) as connection:
+        connection.execute("update projection_checkpoints set state = 'FAULTED' where name = 'funnel'")
+        connection.execute("update projection_checkpoints set version = 1 where name = 'wallet'")
+        connection.execute("alter table wallet_v2 rename to wallet_v1")
+    shop.coupon("user-9", batch_id)
+    head = runner.catch_up()
+    before = {projection.name: rows(database, projection.name) for projection in PROJECTIONS}
+    read = list[tuple[int, int]]()
+
+    def read_chunk(*arguments: Any, after: int, limit: int) -> Chunk:
+        found = original(*arguments, after=after, limit=limit)
+        read.append((after, found.last))
+        return found
+
+    original = chunk.read_chunk
+    monkeypatch.setattr(chunk, "read_chunk", read_chunk)
+    told = list[tuple[int, int]]()
+    done = list(rebuild_each(database, PROJECTIONS, lambda *each: told.append(each)))
+    rebuilt = [each for each in done if isinstance(each, Rebuilt)]
+    assert [each.name for each in rebuilt] == [projection.name for projection in PROJECTIONS]
+    assert {each.name for each in rebuilt if each.same is not True} == {"wallet"}
+    assert {each.position for each in rebuilt} == {head}
+    assert [each for each in read if each[0] == 0] == [(0, head - 1)]
+    assert sum(last - after for after, last in read) < head + 2 * len(PROJECTIONS)
+    assert told[-1] == (head, head)
+    for name, found in before.items():
+        if name not in ("funnel", "wallet"):
+            assert rows(database, name) == found
+    assert (len(rows(database, "funnel")), len(rows(database, "wallet"))) == (1, COUPONS + 1)
+    assert {status(database, projection.name)[1:] for projection in PROJECTIONS} == {(head, "RUNNING")}
+
+
+def test_one_that_cannot_be_rebuilt_does_not_stop_the_others(
+    database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that cannot be folded, nor one that somebody reads for too long."""
+    head = Runner(database).catch_up()
+    before = rows(database, "wallet"), status(database, "wallet")
+    monkeypatch.setattr(flip, "LIMIT_SECONDS", 0.0)
+    first, refusing, read, last = PROJECTIONS[0], Refusing(), PROJECTIONS[6], PROJECTIONS[-1]
+    with checkpoints.connect(database) as reader, reader.transaction():
+        reader.execute(sql.SQL("select count(*) from {}").format(sql.Identifier(read.name)))
+        done = list(rebuild_each(database, [first, refusing, read, last]))
+    named = [each.name if isinstance(each, Rebuilt) else (type(each), each.facts["name"]) for each in done]
+    assert named == [(faults.Unfoldable, "wallet"), first.name, (flip.ReadInTheWay, read.name), last.name]
+    assert (rows(database, "wallet"), status(database, "wallet")) == before
+    assert status(database, last.name) == (last.version, head, "RUNNING")
+    assert tables(database) == {projection.table for projection in PROJECTIONS}
+    assert rebuild(database, read).same is True
+
+
+def test_none_is_rebuilt_where_somebody_rebuilds_one(database: Database, batch_id: str) -> None:
+    Runner(database).catch_up()
+
+    def again(_done: int, _total: int) -> None:
+        with pytest.raises(RebuildRunning, match=r"^wallet is being rebuilt") as told:
+            list(rebuild_each(database, PROJECTIONS))
+        assert told.value.facts == {"name": "wallet"}
+
+    assert rebuild(database, PROJECTIONS[1], again).same is True
+    assert all(isinstance(each, Rebuilt) for each in rebuild_each(database, PROJECTIONS))

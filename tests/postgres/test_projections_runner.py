@@ -17,6 +17,7 @@ from psycopg import sql
 from ledger import use_cases
 from ledger.application import Ledger
 from ledger.database import Database
+from ledger.events import EVENTS
 from projections import checkpoints, faults, queries
 from projections.catalogue import PROJECTIONS
 from projections.chunk import Chunk
@@ -375,6 +376,57 @@ def test_a_foreign_topic_stops_everybody(shop: Any, database: Database) -> None:
         assert all("ForeignEvent" in (row.fault or "") for row in queries.status(connection))
 
 
+def test_a_runner_of_which_all_stopped_lives_on(shop: Any, database: Database) -> None:
+    """Whoever lets them go on need not start it again."""
+    shop.batch()
+    good = shop.ledger.store.head()
+    foreign = append_raw(database, "coupon-1", 2, "coupon.gilded", "{}")
+    with running(Runner(database)):
+        until(lambda: set(positions(database).values()) == {(good, "FAULTED")})
+        time.sleep(1)
+        for projection in PROJECTIONS:
+            faults.skip(database, projection.name, reason="a test", actor="cli:ann")
+        until(lambda: set(positions(database).values()) == {(foreign, "RUNNING")})
+
+
+def test_a_newer_version_of_an_event_stops_those_that_fold_it(shop: Any, database: Database) -> None:
+    batch_id = shop.batch()
+    good = shop.ledger.store.head()
+    newer = append_raw(database, f"batch-{batch_id}", 3, "batch.paused", '{"class_version": 99}')
+    Runner(database).catch_up()
+    found = positions(database)
+    assert found["batch_balance"] == (good, "FAULTED")
+    assert found["wallet"] == (newer, "RUNNING")
+
+
+def test_the_release_that_knows_an_event_goes_on_by_itself(
+    shop: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling upgrade, in which the older release led when the first of the new events came.
+
+    The topic is first known to nobody. What stopped a model for another reason is left to an operator.
+    """
+    coupon_id = shop.coupon("user-1")
+    good = shop.ledger.store.head()
+    gilded = append_raw(database, f"coupon-{coupon_id}", 2, "coupon.gilded", "{}")
+    append_raw(database, "batch-x", 3, "batch.paused", "no json")
+    shop.coupon("user-2")
+    head = shop.ledger.store.head()
+    with running(Runner(database)):
+        until(lambda: set(positions(database).values()) == {(good, "FAULTED")})
+
+    monkeypatch.setitem(EVENTS, "coupon.gilded", EVENTS["template.created"])  # which no model folds
+    expected = {projection.name: (head, "RUNNING") for projection in PROJECTIONS}
+    with running(Runner(database)):
+        until(lambda: positions(database) == expected | {"batch_balance": (gilded, "FAULTED")})
+
+    with running(Runner(database)):
+        shop.coupon("user-3")
+        head = shop.ledger.store.head()
+        wait_for(database, head)
+    assert positions(database)["batch_balance"] == (gilded, "FAULTED")
+
+
 def test_a_hole_in_the_log_is_not_passed_over(shop: Any, database: Database) -> None:
     shop.coupon("user-1")
     with owner(database) as connection:
@@ -428,6 +480,15 @@ def test_retry_leaves_alone_what_runs(shop: Any, database: Database) -> None:
     assert faults.retry(database, "wallet") is True
     assert faults.retry(database, "wallet") is False
     assert faults.retry(database, "coupon_status") is False
+
+
+def test_all_that_stopped_are_let_go_on(shop: Any, database: Database) -> None:
+    shop.batch()
+    append_raw(database, "coupon-1", 2, "coupon.gilded", "{}")
+    Runner(database).catch_up()
+    assert faults.retry_all(database) == sorted(projection.name for projection in PROJECTIONS)
+    assert {state for _, state in positions(database).values()} == {"RUNNING"}
+    assert faults.retry_all(database) == []
 
 
 def test_retry_of_an_unknown_projection_is_refused(database: Database) -> None:

@@ -94,6 +94,40 @@ def test_readiness_tells_lag_and_skips(shop: Any, database: Database, poison: in
     assert (ready["ok"], shown["lag_events"], shown["lag_seconds"], shown["skips"]) == (True, 0, 0, 1)
 
 
+def test_readiness_tells_what_is_outdated(shop: Any, database: Database) -> None:
+    """As after an upgrade, and after a way back: whatever state it was left in, nobody folds it."""
+    shop.coupon("user-1")
+    Runner(database).catch_up()
+    assert readiness(shop.ledger.store)["projections"]["ok"] is True
+    for version, state in ((Wallet.version - 1, "RUNNING"), (Wallet.version + 1, "FAULTED")):
+        with owner(database) as connection:
+            connection.execute(
+                "update projection_checkpoints set version = %s, state = %s where name = 'wallet'", (version, state)
+            )
+        told = readiness(shop.ledger.store)["projections"]
+        shown = {model["name"]: model for model in told["models"]}
+        assert told["ok"] is False
+        assert {name for name, model in shown.items() if model["state"] != "RUNNING"} == {"wallet"}
+        wallet = shown["wallet"]
+        assert (wallet["state"], wallet["version"], wallet["release_version"]) == ("OUTDATED", version, Wallet.version)
+        found = inspect(database, "wallet")
+        assert (found.state, found.version, found.release_version) == ("OUTDATED", version, Wallet.version)
+    with pytest.raises(faults.ProjectionOutdated, match="wallet is live in version 3 and this release folds version 2"):
+        faults.retry(database, "wallet")
+    with pytest.raises(faults.ProjectionOutdated):
+        faults.skip(database, "wallet", **WHY)
+    assert faults.retry_all(database) == []
+
+
+def test_a_model_that_this_release_has_not_is_no_trouble_of_it(shop: Any, database: Database) -> None:
+    Runner(database).catch_up()
+    with owner(database) as connection:
+        connection.execute("insert into projection_checkpoints (name, version) values ('horoscope', 1)")
+    told = readiness(shop.ledger.store)["projections"]
+    [shown] = [model for model in told["models"] if model["name"] == "horoscope"]
+    assert (told["ok"], shown["state"], shown["release_version"]) == (True, "RUNNING", None)
+
+
 def test_only_what_is_stopped_and_only_there(database: Database, poison: int) -> None:
     with pytest.raises(faults.ProjectionNotFaulted):
         faults.skip(database, "wallet", **WHY)

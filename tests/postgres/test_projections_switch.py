@@ -17,8 +17,7 @@ from psycopg import sql
 from ledger import use_cases
 from ledger.alerts import Alerts as Thresholds
 from ledger.database import Database
-from projections import rebuild as rebuilding
-from projections import replay
+from projections import checkpoints, flip, replay
 from projections.models.alerts import Alerts
 from projections.models.coupon_status import CouponStatus
 from projections.models.wallet import Wallet
@@ -163,6 +162,34 @@ def test_an_older_version_is_put_back_by_the_release_that_folds_it(
     assert tables(database) == {"wallet_v3", "wallet_v3_before"}
 
 
+@pytest.mark.parametrize("frees", [rebuild, drop_before, switch_back], ids=lambda frees: frees.__name__)
+def test_what_a_dead_rebuild_of_another_version_left_is_dropped(
+    database: Database, batch_id: str, frees: Callable[..., object]
+) -> None:
+    rebuild(database, Wallet())
+    left = [f"{name}_rebuild" for name in ("wallet_v1", "wallet_v12", "coupon_status_v1", "my_wallet_v1")]
+    with checkpoints.connect(database) as projector:
+        for name in left:
+            projector.execute(sql.SQL("create table {} ()").format(sql.Identifier(name)))
+    frees(database, Wallet())
+    kept = {"wallet_v2"} if frees is drop_before else {"wallet_v2", "wallet_v2_before"}
+    assert tables(database) == kept
+    with owner(database) as connection:
+        others = connection.execute(
+            "select tablename from pg_tables where schemaname = %s and tablename like '%%_rebuild'", (database.schema,)
+        )
+        assert {name for (name,) in others} == {"coupon_status_v1_rebuild", "my_wallet_v1_rebuild"}
+
+
+def test_what_a_dead_rebuild_left_is_dropped_without_a_table_of_before(database: Database, batch_id: str) -> None:
+    with checkpoints.connect(database) as projector:
+        projector.execute("create table wallet_v1_rebuild ()")
+    drop_before(database, Wallet())
+    assert tables(database) == {"wallet_v2"}
+    with pytest.raises(NothingBefore):
+        drop_before(database, Wallet())
+
+
 def test_a_table_that_somebody_dropped_is_folded_again(database: Database, batch_id: str) -> None:
     before = rows(database, "wallet")
     with owner(database) as connection:
@@ -174,8 +201,9 @@ def test_a_table_that_somebody_dropped_is_folded_again(database: Database, batch
 
 KILLED = """
 import os, signal, sys
+from types import SimpleNamespace
 from ledger.database import PROJECTOR_ROLE, Database
-from projections import analytics, difference, rebuild, refold
+from projections import analytics, difference, flip, rebuild, refold
 from projections.models.wallet import Wallet
 
 def die(*_, **__):
@@ -197,7 +225,7 @@ elif phase == "filling":
 elif phase == "comparing":
     rebuild.difference = die
 elif phase in ("flipping", "switching"):
-    analytics.show = die
+    flip.analytics = SimpleNamespace(show=die)  # not that of the installation, which comes before
 work(Database(url, schema, PROJECTOR_ROLE), Wallet())
 """
 
@@ -245,7 +273,7 @@ def test_a_read_that_does_not_end_is_named(
     database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By its session, while it is waited for and when it was waited for too long; and not those that come and go."""
-    monkeypatch.setattr(rebuilding, "FLIP_LIMIT_SECONDS", 4.0)
+    monkeypatch.setattr(flip, "LIMIT_SECONDS", 4.0)
     before = rows(database, "wallet"), status(database, "wallet")
     passing = Reader(database, "select count(*) from wallet", lambda before, now: now == before)
     with owner(database) as long, long.transaction():
@@ -253,7 +281,7 @@ def test_a_read_that_does_not_end_is_named(
         pid = long.info.backend_pid
         passing.start()
         try:
-            with pytest.raises(rebuilding.ReadInTheWay, match=f"sessions .{pid}.: nothing was changed") as told:
+            with pytest.raises(flip.ReadInTheWay, match=f"sessions .{pid}.: nothing was changed") as told:
                 rebuild(database, Wallet())
         finally:
             passing.stop.set()
