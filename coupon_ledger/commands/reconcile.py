@@ -146,10 +146,10 @@ def _new_file(path: Path | None) -> Iterator[Write | None]:
 
 
 def _apply(settings: Settings, path: Path, approved_by: str, as_json: bool) -> bool:
-    count = proposals.check_file(path, approved_by)
+    approved = proposals.approve(path, approved_by)
     results: dict[str, int] = {"done": 0, "done before": 0, "refused": 0}
     with servers(settings) as resolved, open_ledger(resolved) as ledger:
-        for outcome in proposals.apply(ledger, path, approved_by):
+        for outcome in proposals.apply(ledger, approved):
             refused = outcome.result not in results
             results["refused" if refused else outcome.result] += 1
             if as_json:
@@ -158,9 +158,11 @@ def _apply(settings: Settings, path: Path, approved_by: str, as_json: bool) -> b
                 at = f" at position {outcome.position}" if outcome.position is not None else f": {outcome.detail}"
                 click.echo(f"line {outcome.line}: {outcome.operation} {outcome.result}{at}")
     if as_json:
-        click.echo(orjson.dumps({"summary": {"proposals": count} | results}))
+        click.echo(orjson.dumps({"summary": {"proposals": len(approved.proposals)} | results}))
     else:
-        click.echo(f"{count} proposals: " + ", ".join(f"{number} {word}" for word, number in results.items()))
+        click.echo(
+            f"{len(approved.proposals)} proposals: " + ", ".join(f"{number} {word}" for word, number in results.items())
+        )
     return not results["refused"]
 
 

@@ -298,14 +298,16 @@ select o.*, l.topic as last_topic, l.position as last_position,
           from told t full join spent s using (order_id, coupon_id)) o
   left join lateral (
     select e.topic, e.notification_id as position,
-           e.topic in ('coupon.locked', 'coupon.lock_extended')
-           and convert_from(e.state, 'utf8')::json->>'order_id' = o.order_id as holds
+           e.topic in ('coupon.locked', 'coupon.lock_extended') and j.order_id = o.order_id as holds,
+           j.lock_ends_at > now() as live
       from events e
+     cross join lateral json_to_record(convert_from(e.state, 'utf8')::json)
+           as j (merchant_id text, order_id text, lock_ends_at timestamptz)
      where e.originator_id = 'coupon-' || o.coupon_id
-       and convert_from(e.state, 'utf8')::json->>'merchant_id' = %(merchant)s
+       and j.merchant_id = %(merchant)s
      order by e.originator_version desc limit 1) l on o.position is null
  where case when o.line is null then not o.whole and o.used_at >= %(since)s and o.used_at < %(until)s
-            when o.position is null and o.told_state <> 'paid' then l.holds
+            when o.position is null and o.told_state <> 'paid' then l.holds and l.live
             else array_remove(o.differs, null) <> '{}' end
  order by order_id, coupon_id
 """

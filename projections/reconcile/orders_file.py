@@ -76,6 +76,8 @@ def _csv(file: Any) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     names = [name.strip() for name in next(reader, [])]
     if missing := [name for name in NEEDED if name not in names]:
         raise UnreadableOrders(f"the file's first line names no {', '.join(missing)}")
+    if twice := [name for name in (*NEEDED, *OPTIONAL) if names.count(name) > 1]:
+        raise UnreadableOrders(f"the file's first line names {', '.join(twice)} twice")
     for cells in reader:
         if not cells:
             continue

@@ -1,7 +1,7 @@
 """Commands that would mend what differs: proposed by one, approved by another, done by the use cases themselves.
 
 Whether a command would mend something is asked of the use case that would do it, on the ledger as it is now. So a late
-confirmation is proposed where the terms let it count, and not elsewhere.
+confirmation is proposed where the terms let it count, and a use only where it would say the same as the file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import orjson
 from ledger import use_cases
 from ledger.aggregate import derived_id
 from ledger.application import Ledger
+from ledger.commit import Unit
 from ledger.coupon import Redemption
 from ledger.errors import InvalidField, InvalidInput, Refusal
+from ledger.events import CouponSpent, Event
 from ledger.request import Request
 from ledger.use_cases import ORDER_COUPON_LIMIT
 from ledger.work import Loaded, Receipt, Work
@@ -27,6 +29,7 @@ from projections.reconcile.compare import Finding
 
 NAME_LIMIT = 64
 TELL_THEM = "no command can mend this: tell the order system"
+AGAIN = "the ledger was changed meanwhile: compare again"
 
 
 class BadProposal(InvalidInput):
@@ -109,9 +112,11 @@ def answers(ledger: Ledger, merchant_id: str, findings: Iterable[Finding], propo
                 yield from proposing.answer(alike[begin : begin + ORDER_COUPON_LIMIT])
 
 
-def _sort(finding: Finding) -> tuple[str, str, str, str]:
-    reason = str((finding.told or {}).get("reason", ""))
-    return finding.kind, finding.state or "", reason, str(finding.ledger["use"])
+def _sort(finding: Finding) -> tuple[str, str, str, str, str]:
+    """What one command can do together: what a confirmation says was paid, it says of all that it names."""
+    told = finding.told or {}
+    paid_minor = str(told.get("paid_minor", "")) if finding.kind == "missing" else ""
+    return finding.kind, finding.state or "", str(told.get("reason", "")), str(finding.ledger["use"]), paid_minor
 
 
 class _Proposing:
@@ -125,26 +130,25 @@ class _Proposing:
 
     def answer(self, alike: list[Finding]) -> Iterator[Answer]:
         """One command for all of them where that would do, else one for each."""
-        kind, state, reason, use = _sort(alike[0])
+        kind, state, reason, use, _ = _sort(alike[0])
         why = f"{kind}: the order system says {state or 'nothing'}, the ledger {use}"
         if kind == "missing":
-            yield from self._missing(alike, why)
+            yield from self._missing(alike, use, why)
         elif kind == "differing" and state != "paid" and use in ("used", "held"):
             yield self._over(alike, "order_cancelled" if state == "cancelled" else reason, use, why)
         else:
             yield Answer(alike, None, TELL_THEM)
 
-    def _missing(self, alike: list[Finding], why: str) -> Iterator[Answer]:
+    def _missing(self, alike: list[Finding], use: str, why: str) -> Iterator[Answer]:
         """Spent by the order system alone: confirmed where the order holds it, and otherwise used now."""
         together = self._try(alike, "confirm", self._confirm(alike), why)
-        if together.proposal is not None or (len(alike) == 1 and alike[0].ledger["use"] == "held"):
+        if together.proposal is not None or (len(alike) == 1 and use == "held"):
             yield together
             return
         for finding in alike:
             found = self._try([finding], "confirm", self._confirm([finding]), why)
-            if found.proposal is None:
-                second = self._try([finding], "redeem", self._redeem(finding), why)
-                found = second if second.proposal is not None else found
+            if found.proposal is None and use != "held":
+                found = self._try([finding], "redeem", self._redeem(finding), why)
             yield found
 
     def _over(self, alike: list[Finding], reason: str, use: str, why: str) -> Answer:
@@ -189,44 +193,76 @@ class _Proposing:
             why=why,
         )
         try:
-            self._ledger.ask(_only_asked(proposal.work("reconcile")))
+            short = _falls_short(_asked(self._ledger, proposal.work("reconcile")), findings)
         except Refusal as refusal:
-            return Answer(findings, None, f"{TELL_THEM} ({refusal.code()}: {refusal.detail})")
-        return Answer(findings, proposal, operation)
+            short = f"{TELL_THEM} ({refusal.code()}: {refusal.detail})"
+        return Answer(findings, proposal, operation) if short is None else Answer(findings, None, short)
 
 
-def _only_asked(work: Work) -> Work:
-    """The same decision, and nothing to commit."""
+def _asked(ledger: Ledger, work: Work) -> list[Event]:
+    """What the work would write now; nothing is committed."""
+    events: list[Event] = []
 
     def decide(loaded: Loaded) -> Receipt:
-        work.decide(loaded)
+        decided = work.decide(loaded)
+        assert isinstance(decided, Unit)
+        events.extend(decided.events)
         return Receipt({}, 0)
 
-    return Work(work.request, work.streams, decide, order_id=work.order_id)
+    ledger.ask(Work(work.request, work.streams, decide, order_id=work.order_id))
+    return events
+
+
+def _falls_short(events: Sequence[Event], findings: Sequence[Finding]) -> str | None:
+    """Why these events would not mend all of the findings, in words."""
+    of_coupon = {event.originator_id.removeprefix("coupon-"): event for event in events}
+    for finding in findings:
+        event = of_coupon.get(finding.coupon_id)
+        if event is None:
+            return AGAIN
+        if not isinstance(event, CouponSpent):
+            continue
+        said = {
+            "discount_minor": event.discount_minor,
+            "currency": event.currency,
+            "paid_minor": event.paid_minor,
+            "user_id": event.holder_id,
+        }
+        told = finding.told or {}
+        if differs := [f"{name} {value}" for name, value in said.items() if told.get(name, value) != value]:
+            return f"{TELL_THEM} (the ledger would say {', '.join(differs)})"
+    return None
 
 
 # --- applying ---------------------------------------------------------------------------------------
 
 
-def check_file(path: Path, approved_by: str) -> int:
-    """How many proposals the file has. Raises ``BadProposal`` or ``NotApproved`` before any of them is done."""
+class Approved(NamedTuple):
+    """Proposals as they were when somebody approved them, whatever becomes of their file."""
+
+    approved_by: str
+    proposals: list[tuple[int, Proposal]]
+    """By the line of the file."""
+
+
+def approve(path: Path, approved_by: str) -> Approved:
+    """All proposals of the file. Raises ``BadProposal``, ``NotApproved``, ``InvalidField`` for a name that is none."""
     check_name("approved_by", approved_by)
-    count = 0
-    for number, proposal in read_proposals(path):
+    proposals = list(_read_proposals(path))
+    for number, proposal in proposals:
         if proposal.proposed_by.strip().casefold() == approved_by.strip().casefold():
             raise NotApproved(f"line {number} was proposed by {proposal.proposed_by}, who cannot approve it")
-        count += 1
-    return count
+    return Approved(approved_by, proposals)
 
 
-def apply(ledger: Ledger, path: Path, approved_by: str) -> Iterator[Outcome]:
-    """Do each, one after the other; a repeat changes nothing. Call ``check_file`` first.
+def apply(ledger: Ledger, approved: Approved) -> Iterator[Outcome]:
+    """Do each, one after the other; a repeat changes nothing.
 
     Each is recorded with who approved and who proposed it as its actor. Raises a ``ServiceError`` where the ledger
     cannot be reached; then the same file may be applied again.
     """
-    for number, proposal in read_proposals(path):
-        work = proposal.work(f"reconcile:{approved_by}, proposed by {proposal.proposed_by}")
+    for number, proposal in approved.proposals:
+        work = proposal.work(f"reconcile:{approved.approved_by}, proposed by {proposal.proposed_by}")
         named = (number, proposal.operation, proposal.request_id)
         try:
             receipt = ledger.do(work)
@@ -236,7 +272,7 @@ def apply(ledger: Ledger, path: Path, approved_by: str) -> Iterator[Outcome]:
             yield Outcome(*named, "done before" if receipt.replayed else "done", receipt.position, proposal.why)
 
 
-def read_proposals(path: Path) -> Iterator[tuple[int, Proposal]]:
+def _read_proposals(path: Path) -> Iterator[tuple[int, Proposal]]:
     """(Line, proposal). Raises ``BadProposal``."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -13,7 +13,16 @@ from psycopg.rows import tuple_row
 from ledger.coupon import Coupon
 from ledger.database import Database
 from ledger.errors import ExclusiveConflict, TemplateNotFound
-from ledger.events import CouponCredited, CouponIssued, CouponLocked, CouponReturned, CouponSpent, Recorded
+from ledger.events import (
+    CouponCredited,
+    CouponIssued,
+    CouponLocked,
+    CouponReturned,
+    CouponSpent,
+    CouponUnlocked,
+    Event,
+    Recorded,
+)
 from ledger.terms import StackingMode, Terms
 from ledger.use_cases.together import check_stacking
 from ledger.work import Loaded
@@ -26,6 +35,7 @@ ORDERS = 500
 ALONE = "Orders that were refused in the past are not in the log: what a looser rule would have let through is unknown."
 PRICED = "Coupons that stay together are not priced anew, so what a changed rule would have taken off is not told."
 NAMED = "A coupon that was named with others and was held already left no event, so it is judged when it is used."
+LASTS = "Where another lock would have been refused, the one before it is taken to have lasted until the use."
 
 
 class _Order(NamedTuple):
@@ -48,8 +58,9 @@ def judge(
     """Decide each lock and each use of several coupons again, with this mode in every version of the template.
 
     The rule holds for locks and uses in ``[since, until)`` of business time. An order's command is refused whole, and a
-    use whose lock was refused goes with it. Memory does not grow with the log, only with what is lost.
-    Raises ``TemplateNotFound``, or ``InvalidField`` for a mode without its group.
+    use whose lock was refused goes with it, unless the order held the coupon before and locked it anew. Memory does not
+    grow with the log, only with what is lost. Raises ``TemplateNotFound``, or ``InvalidField`` for a mode without its
+    group.
     """
     with reading(database) as source:
         versions = source.stream(f"template-{template_id}")
@@ -63,7 +74,7 @@ def judge(
             since=since,
             until=until,
             position=source.head,
-            cannot_know=[ALONE, PRICED, NAMED],
+            cannot_know=[ALONE, PRICED, NAMED, LASTS],
         )
         others = {
             (template_id, number): replace(source.terms(template_id, number), stacking_mode=mode, stacking_group=group)
@@ -106,8 +117,8 @@ class _Replay:
             self._coupons[stream] = coupon
             rows += [row for row in events[stream] if getattr(row.event, "order_id", None) == order.order_id]
         self._rows = sorted(rows, key=lambda row: row.position)
-        self._spent: dict[str, bool] = {}
-        """Coupons that the order used and did not give back."""
+        self._spent: dict[str, int] = {}
+        """Coupons that the order used and did not give back, and what of it its lines have left."""
         self._refused: dict[str, str] = {}
         """Coupons that it would not have, and the currency in which they were used."""
 
@@ -115,40 +126,60 @@ class _Replay:
         """Decide each of them again, where the template has any part in the order."""
         if not any((c.template_id, c.template_version) in self._others for c in self._coupons.values()):
             return
-        for _, rows in groupby(self._rows, lambda row: (type(row.event), row.event.request_id)):
+        for _, rows in groupby(self._rows, lambda row: row.event.request_id):
             self._command(list(rows))
 
     def _command(self, rows: Sequence[Recorded]) -> None:
-        first = rows[0].event
-        streams = [row.event.originator_id for row in rows]
-        if isinstance(first, CouponLocked):
+        """All that one request wrote: a use may write its lock too, and a lock the end of the one before."""
+        locked = [row for row in rows if isinstance(row.event, CouponLocked)]
+        spent = [row for row in rows if isinstance(row.event, CouponSpent)]
+        if spent:
+            self._use(spent, locked)
+        elif locked:
+            still_held = {row.event.originator_id for row in rows if _ends_for_another(row.event)}
+            self._lock(locked, still_held)
+        for row in rows:
+            if isinstance(row.event, CouponReturned | CouponCredited):
+                self._give_back(row)
+
+    def _lock(self, locked: Sequence[Recorded], still_held: Set[str]) -> None:
+        """Where it is refused, what the order held until then it holds on."""
+        streams = [row.event.originator_id for row in locked]
+        if self._judged(locked, streams):
+            self._refuse(locked)
+            self._report.locks_lost += len(locked)
+            self._refused.update((stream, "") for stream in streams if stream not in still_held)
+        else:
             for stream in streams:
                 self._refused.pop(stream, None)
-            if self._judged(rows, streams):
-                self._refuse(rows)
-        elif isinstance(first, CouponSpent):
-            together = [*streams, *(stream for stream in self._spent if stream not in streams)]
-            follows = any(stream in self._refused for stream in streams)
-            if not follows and self._judged(rows, together):
-                self._refuse(rows)
-                follows = True
-            for row in rows:
-                assert isinstance(row.event, CouponSpent)
-                if follows:
-                    self._refused[row.event.originator_id] = row.event.currency
-                    self._report.lose_use(row.event)
-                else:
-                    self._spent[row.event.originator_id] = True
-        elif isinstance(first, CouponReturned | CouponCredited):
-            for row in rows:
-                self._give_back(row)
+
+    def _use(self, spent: Sequence[Recorded], locked: Sequence[Recorded]) -> None:
+        """A till's use has a lock of its own. A late one writes its old lock down once more, and follows that."""
+        uses = {row.event.originator_id: row.event for row in spent if isinstance(row.event, CouponSpent)}
+        for row in locked:
+            if not uses[row.event.originator_id].late:
+                self._refused.pop(row.event.originator_id, None)
+        lost = not self._refused.keys().isdisjoint(uses)
+        if not lost and self._judged(spent, [*uses, *(stream for stream in self._spent if stream not in uses)]):
+            self._refuse(spent)
+            lost = True
+        if not lost:
+            self._spent.update((stream, use.discount_minor) for stream, use in uses.items())
+            return
+        self._report.locks_lost += len(locked)
+        for stream, use in uses.items():
+            self._refused[stream] = use.currency
+            self._report.lose_use(use)
 
     def _give_back(self, row: Recorded) -> None:
         stream = row.event.originator_id
         if stream in self._refused:
             self._report.lose_return(row.event, self._refused[stream])
-        elif not getattr(row.event, "lines", ()):
-            self._spent.pop(stream, None)
+        elif stream in self._spent:
+            lines = getattr(row.event, "lines", ())
+            self._spent[stream] -= sum(part["discount_minor"] for part in lines)
+            if not lines or not self._spent[stream]:
+                del self._spent[stream]
 
     def _judged(self, rows: Sequence[Recorded], streams: Sequence[str]) -> bool:
         """Whether these could not go together, because of the change."""
@@ -184,9 +215,6 @@ class _Replay:
         for row in rows:
             event = row.event
             assert isinstance(event, CouponLocked | CouponSpent)
-            if isinstance(event, CouponLocked):
-                self._refused[event.originator_id] = ""
-                self._report.locks_lost += 1
             self._report.refuse(
                 Refused(
                     row.position,
@@ -198,6 +226,11 @@ class _Replay:
                     ExclusiveConflict.code(),
                 )
             )
+
+
+def _ends_for_another(event: Event) -> bool:
+    """Whether it ends a live lock for another of the same order."""
+    return isinstance(event, CouponUnlocked) and event.reason == "locked_again"
 
 
 def _orders_of_several(source: Reading, merchant_id: str) -> Iterator[_Order]:

@@ -107,6 +107,8 @@ def test_bad_usage_is_one_line(run: Run, orders: Path, tmp_path: Path) -> None:
     unnamed.touch()
     heading = tmp_path / "heading.csv"
     heading.write_text(HEADING, "utf-8")
+    twice = tmp_path / "twice.csv"
+    twice.write_text(f"state,{HEADING}", "utf-8")
     told = ("--orders", orders, "--merchant", "merchant-1")
     for arguments, word in (
         ((), "--orders and --merchant are needed"),
@@ -122,6 +124,7 @@ def test_bad_usage_is_one_line(run: Run, orders: Path, tmp_path: Path) -> None:
         ((*told, "--since", "2026-11-22T10:00:00"), "--since"),
         ((*told, "--since", "2026-11-23T00:00:00.5Z", "--until", "2026-11-23T00:00:00Z"), "ends before it begins"),
         (("--orders", heading, "--merchant", "merchant-1"), "the file has no lines"),
+        (("--orders", twice, "--merchant", "merchant-1"), "names state twice"),
         (("--orders", orders, "--merchant", "m"), "the ledger knows no merchant m"),
         (("--orders", orders, "--merchant", "m\udcff"), "merchant is 1 to 128 printable characters"),
         ((*told, "--propose", tmp_path / "p", "--proposed-by", "\u0430lice"), "printable ASCII"),
@@ -129,7 +132,7 @@ def test_bad_usage_is_one_line(run: Run, orders: Path, tmp_path: Path) -> None:
         result = run(*arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), arguments
         assert word in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"there", "orders", "heading.csv", "orders.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "orders", "heading.csv", "twice.csv", "orders.csv"}
 
 
 def test_the_span_takes_fractions_and_offsets(run: Run, orders: Path) -> None:

@@ -222,8 +222,15 @@ def test_the_command_tells_people_and_programs(shop: Shop, database: Database) -
         (("--template", "t", "--stacking", "exclusive"), 1),
     ],
 )
-def test_what_it_cannot_do_is_one_line(arguments: tuple[str, ...], code: int, database: Database) -> None:
+def test_what_it_cannot_do_is_one_line(arguments: tuple[str, ...], code: int, shop: Shop, database: Database) -> None:
+    shop.batch()
     result = run(database, *arguments)
     assert (result.returncode, result.stdout) == (code, "")
     assert result.stderr.startswith("coupon-ledger: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_merchant_of_whom_the_ledger_knows_nothing_is_bad_usage(database: Database) -> None:
+    result = run(database, "--batch", "b", "--quantity", "1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"coupon-ledger: the ledger knows no merchant {MERCHANT}\n"
