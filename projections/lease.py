@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from projections import checkpoints
+from projections.beside import name_beside
 
 FROZEN_SECONDS = 1.5
 """So long a leader may keep PostgreSQL waiting: it asks for news several times a second."""
@@ -51,7 +52,7 @@ class Lease:
                 self._seen, self._seen_at = seen, time.monotonic()
             elif time.monotonic() - self._seen_at > self._patience_seconds:
                 log.warning("the projector that leads is frozen: its session %d is ended", seen[0])
-                checkpoints.rows(connection, "select pg_terminate_backend(%s)", (seen[0],))
+                checkpoints.rows(connection, _END, (seen[0], name_beside(seen[0])))
                 self._seen = None
                 # On a machine that is too slow for our patience, two would end each other for ever.
                 self._patience_seconds = min(2 * self._patience_seconds, PATIENCE_LIMIT_SECONDS)
@@ -68,3 +69,6 @@ select a.pid, a.state_change
    and l.database = (select oid from pg_database where datname = current_database())
    and a.wait_event_type = 'Client'
 """
+
+# With the session that folds beside it.
+_END = "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s or application_name = %s"
