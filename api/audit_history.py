@@ -14,7 +14,7 @@ from pydantic import Field
 
 from api import contract, history_answers
 from api.access import caller, operation_name
-from api.exchange import answer, caught_up, ledger, owned_history
+from api.exchange import answer, caught_up, ledger
 from api.wire import (
     PAGE_DEFAULT,
     AtLeastQuery,
@@ -30,7 +30,8 @@ from api.wire import (
 )
 from ledger import errors
 from ledger.aggregate import text_of
-from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, InvalidPeriod
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, InvalidPeriod, NotFound
+from ledger.events import Recorded
 from ledger.history import batches, coupons, differences, holders, moment, reading
 from projections.timelines import user_streams
 
@@ -89,9 +90,9 @@ class UserDifferenceQuery(DifferenceQuery, AtLeastQuery):
 )
 def get_coupon_state(path: CouponPath, query: StateQuery) -> Response:
     """Read a coupon as the log knew it at a moment, and as it was then, whenever that was recorded."""
-    history = owned_history("coupon", path.coupon_id, CouponNotFound)
     with ledger().store.connection() as connection:
         then = _moment(connection, query)
+        history = _history(connection, f"coupon-{path.coupon_id}", then, CouponNotFound(id=path.coupon_id))
     return answer({"coupon_id": path.coupon_id, **_as_of(then), **coupons.coupon_moment(history, then)})
 
 
@@ -100,9 +101,9 @@ def get_coupon_state(path: CouponPath, query: StateQuery) -> Response:
 )
 def get_batch_state(path: BatchPath, query: StateQuery) -> Response:
     """Read a batch as the log knew it at a moment, and as it was, with where its coupons were."""
-    history = owned_history("batch", path.batch_id, BatchNotFound)
     with ledger().store.connection() as connection:
         then = _moment(connection, query)
+        history = _history(connection, f"batch-{path.batch_id}", then, BatchNotFound(id=path.batch_id))
         found = batches.batch_moment(connection, history, then)
     return answer({"batch_id": path.batch_id, **_as_of(then), **found})
 
@@ -129,7 +130,7 @@ def get_user_state(path: UserPath, query: UserStateQuery) -> Response:
     store = ledger().store
     with store.connection() as connection:
         then = _moment(connection, query)
-        page, following = _page(connection, path.user_id, query)
+        page, following = _page(connection, path.user_id, query, then)
         found = holders.user_moment(reading.histories(store, connection, page), path.user_id, then)
     return answer({"user_id": path.user_id, **_as_of(then), **found, "next": following})
 
@@ -143,9 +144,10 @@ def get_user_state(path: UserPath, query: UserStateQuery) -> Response:
 )
 def get_coupon_difference(path: CouponPath, query: DifferenceQuery) -> Response:
     """Read what changed of a coupon between two moments, and by which events."""
-    history = owned_history("coupon", path.coupon_id, CouponNotFound)
     with ledger().store.connection() as connection:
-        begin, end = _moments(connection, query, history[0].position)
+        end = _end(connection, query)
+        history = _history(connection, f"coupon-{path.coupon_id}", end, CouponNotFound(id=path.coupon_id))
+        begin = _begin(connection, query, history[0].position)
         found = _in_order(query, lambda: differences.coupon_difference(history, begin, end, query.basis))
     return answer({"coupon_id": path.coupon_id, "begin": _as_of(begin), "end": _as_of(end), **found})
 
@@ -156,9 +158,10 @@ def get_coupon_difference(path: CouponPath, query: DifferenceQuery) -> Response:
 )
 def get_batch_difference(path: BatchPath, query: DifferenceQuery) -> Response:
     """Read what changed of a batch and of where its coupons are between two moments."""
-    history = owned_history("batch", path.batch_id, BatchNotFound)
     with ledger().store.connection() as connection:
-        begin, end = _moments(connection, query, history[0].position)
+        end = _end(connection, query)
+        history = _history(connection, f"batch-{path.batch_id}", end, BatchNotFound(id=path.batch_id))
+        begin = _begin(connection, query, history[0].position)
         found = _in_order(query, lambda: differences.batch_difference(connection, history, begin, end, query.basis))
     return answer({"batch_id": path.batch_id, "begin": _as_of(begin), "end": _as_of(end), **found})
 
@@ -171,7 +174,7 @@ def get_order_difference(path: OrderPath, query: DifferenceQuery) -> Response:
     """Read which coupons an order held or had used in another way between two moments."""
     store, merchant_id = ledger().store, caller().merchant_id
     with store.connection() as connection:
-        begin, end = _moments(connection, query)
+        begin, end = _begin(connection, query), _end(connection, query)
         found = _in_order(
             query,
             lambda: differences.order_difference(
@@ -193,8 +196,8 @@ def get_user_difference(path: UserPath, query: UserDifferenceQuery) -> Response:
     caught_up(query.at_least, "wallet")
     store = ledger().store
     with store.connection() as connection:
-        begin, end = _moments(connection, query)
-        page, following = _page(connection, path.user_id, query)
+        begin, end = _begin(connection, query), _end(connection, query)
+        page, following = _page(connection, path.user_id, query, end)
         histories = reading.histories(store, connection, page)
     found = _in_order(query, lambda: differences.user_difference(histories, path.user_id, begin, end, query.basis))
     shown = {"begin": _as_of(begin), "end": _as_of(end), **found, "next": following}
@@ -204,12 +207,21 @@ def get_user_difference(path: UserPath, query: UserDifferenceQuery) -> Response:
 # --- what they share --------------------------------------------------------------------------------
 
 
+def _history(connection: moment.Connection, stream: str, then: moment.Moment, missing: NotFound) -> list[Recorded]:
+    """The stream as far as the moment counts its events; raises the same refusal for another's as for none."""
+    history = reading.history_until(ledger().store, connection, stream, then.true.position)
+    if not history or history[0].event.merchant_id != caller().merchant_id:
+        raise missing
+    return history
+
+
 def _page(
-    connection: moment.Connection, user_id: str, query: UserStateQuery | UserDifferenceQuery
+    connection: moment.Connection, user_id: str, query: UserStateQuery | UserDifferenceQuery, then: moment.Moment
 ) -> tuple[list[str], str | None]:
     """The next coupons that the user ever had, as streams, and the ``after`` of the page that follows."""
     after = "" if query.after is None else f"coupon-{query.after}"
-    streams = user_streams(connection, caller().merchant_id, user_id, after=after, limit=query.limit + 1)
+    position = then.true.position
+    streams = user_streams(connection, caller().merchant_id, user_id, position, after=after, limit=query.limit + 1)
     page = streams[: query.limit]
     return page, page[-1].removeprefix("coupon-") if len(streams) > query.limit else None
 
@@ -218,19 +230,21 @@ def _moment(connection: moment.Connection, query: StateQuery) -> moment.Moment:
     return _named(connection, AT, at=query.at, known_at=query.known_at, position=query.position)
 
 
-def _moments(
-    connection: moment.Connection, query: DifferenceQuery, first: int | None = None
-) -> tuple[moment.Moment, moment.Moment]:
-    """The two that the query says; the first is that at the position ``first``, where nothing is said of it."""
+def _begin(connection: moment.Connection, query: DifferenceQuery, first: int | None = None) -> moment.Moment:
+    """The first moment of a difference; where nothing is said of it, that at the position ``first``."""
     if query.begin is not None and query.from_position is not None:
         raise InvalidField(errors=[_one("from")])
-    if query.until is not None and query.until_position is not None:
-        raise InvalidField(errors=[_one("until")])
     at, position = query.begin, query.from_position
     if at is None and position is None:
         at, position = (BEFORE_ALL, None) if first is None else (None, first)
-    begin = _named(connection, FROM, at=at, position=position)
-    return begin, _named(connection, UNTIL, at=query.until, position=query.until_position)
+    return _named(connection, FROM, at=at, position=position)
+
+
+def _end(connection: moment.Connection, query: DifferenceQuery) -> moment.Moment:
+    """The second one. What is compared is read up to the end of the log as it has it."""
+    if query.until is not None and query.until_position is not None:
+        raise InvalidField(errors=[_one("until")])
+    return _named(connection, UNTIL, at=query.until, position=query.until_position)
 
 
 def _in_order(query: DifferenceQuery, compare: Callable[[], dict[str, Any]]) -> dict[str, Any]:

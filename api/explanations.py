@@ -21,7 +21,7 @@ from ledger.history.moment import Connection, Cut, moment
 from ledger.published import published
 from ledger.request import Request
 from ledger.store import Store
-from projections.timelines import user_streams_at
+from projections.timelines import user_streams
 
 explanations = APIBlueprint(
     "explanations",
@@ -74,7 +74,7 @@ def explained(
     else:
 
         def streams_of(user_id: str) -> list[str]:
-            return user_streams_at(connection, merchant_id, user_id, cut.position)
+            return user_streams(connection, merchant_id, user_id, cut.position)
 
         found = explaining.explain(store, connection, work, cut, streams_of, limit)
     return _shown(found, body, cut)

@@ -154,15 +154,19 @@ def _timeline(page: Page, query: TimelineQuery) -> Response:
 def _csv(page: Page, name: str) -> Response:
     store = ledger().store
 
+    def read(after: int) -> list[Recorded]:
+        with store.connection() as connection:
+            return page(connection, after, CSV_PAGE)
+
+    first = read(0)  # a refusal is told before there is an answer
+
     def lines() -> Iterator[list[object]]:
-        after = 0
+        found = first
         while True:
-            with store.connection() as connection:
-                found = page(connection, after, CSV_PAGE)
             yield from map(_line, found)
             if len(found) < CSV_PAGE:
                 return
-            after = found[-1].position
+            found = read(found[-1].position)
 
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     return Response(csv_text(COLUMNS, lines()), content_type="text/csv; charset=utf-8", headers=headers)

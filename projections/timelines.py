@@ -1,52 +1,66 @@
 """Which coupons a user ever had or might use, and what became of them.
 
-Whose coupons are now, the wallets say; who gave one away, or was let use one, the log itself (migrations/0024). Whoever
-held a coupon as a friend was let use it first.
+Whose coupons are now, the wallets say; whose they became since, and who gave one away or was let use one, the log
+itself (migrations/0024). Whoever held a coupon as a friend was let use it first.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from psycopg.rows import tuple_row
 
 from ledger.errors import NotCaughtUp
 from ledger.events import Recorded
-from ledger.history.reading import page_of, select
+from ledger.history.reading import LAST_POSITION, page_of, select
 from ledger.store import Store
-from projections import queries
+from projections import checkpoints, queries
 from projections.catalogue import VERSIONS
 from projections.queries import Connection
 
+BEHIND_LIMIT = 10_000
+"""Events by which the wallets may be behind: so many are looked through for one answer, in some tens of milliseconds.
+"""
+
 
 def user_streams(
-    connection: Connection, merchant_id: str, user_id: str, *, after: str = "", limit: int | None = None
+    connection: Connection, merchant_id: str, user_id: str, position: int, *, after: str = "", limit: int | None = None
 ) -> list[str]:
-    """The coupons, as streams, that the user owns or owned, or that were ever shared with the user, by id.
+    """The coupons, as streams, that the user owned, or that were ever shared with the user, by id.
 
-    Those that the user owns are as the read model ``wallet`` has them; ``after`` is a stream.
+    None is missing that was the user's by this position, however far the wallets are; there may be newer ones.
+    ``after`` is a stream. Raises ``NotCaughtUp`` where the wallets are too far behind the position, or not there.
     """
-    asked = {**_user(merchant_id, user_id), "after": after, "limit": limit}
+    asked = _asked(connection, merchant_id, user_id, position) | {"after": after, "limit": limit}
     return [row[0] for row in connection.cursor(row_factory=tuple_row).execute(USER_STREAMS, asked)]
-
-
-def user_streams_at(connection: Connection, merchant_id: str, user_id: str, position: int) -> list[str]:
-    """The same once the wallets show this position. Raises ``NotCaughtUp`` where they do not; it does not wait."""
-    read = {(model.name, model.version): model.position for model in queries.status(connection)}
-    if read.get(("wallet", VERSIONS["wallet"]), -1) < position:
-        raise NotCaughtUp(position=position)
-    return user_streams(connection, merchant_id, user_id)
 
 
 def user_page(
     store: Store, connection: Connection, merchant_id: str, user_id: str, after: int, limit: int
 ) -> list[Recorded]:
-    """The next events, in the order of the log, of every such coupon: also of before and after it was the user's."""
-    return select(store, connection, USER_PAGE, {**_user(merchant_id, user_id), "after": after, "limit": limit})
+    """The next events, in the order of the log, of every such coupon: also of before and after it was the user's.
+
+    A page skips nothing that the log held when it was read. Raises ``NotCaughtUp`` as ``user_streams`` does.
+    """
+    asked = _asked(connection, merchant_id, user_id, checkpoints.head(connection))
+    # The statement sees all that it finds as one moment of the log, which may be later than that one.
+    asked |= {"position": LAST_POSITION, "after": after, "limit": limit}
+    return select(store, connection, USER_PAGE, asked)
 
 
-def _user(merchant_id: str, user_id: str) -> dict[str, str]:
-    return {"merchant_id": merchant_id, "user_id": user_id, "user": f"{merchant_id}\n{user_id}"}
+def _asked(connection: Connection, merchant_id: str, user_id: str, position: int) -> dict[str, Any]:
+    """Parameters of the statements below, for all that the log holds up to the position."""
+    user = {"merchant_id": merchant_id, "user_id": user_id, "user": f"{merchant_id}\n{user_id}"}
+    for model in queries.status(connection):
+        near = model.position >= position - BEHIND_LIMIT
+        if near and (model.name, model.version) == ("wallet", VERSIONS["wallet"]):
+            return {**user, "folded": model.position, "position": position}
+    raise NotCaughtUp(position=position)
 
 
+# The wallets' position was read before them, so they hold all up to there, and are never set back. An event that they
+# were made to pass over is looked at as one that they have yet to fold; it may be no JSON. Who got a coupon as a gift
+# is told by the wallets and by these events alone: the index of the log has who gave it.
 _STREAMS_OF_USER = """
     select 'coupon-' || coupon_id as stream
       from wallet
@@ -55,6 +69,21 @@ _STREAMS_OF_USER = """
     select originator_id
       from events
      where topic in ('coupon.transferred', 'coupon.shared') and users_passed(topic, state) @> array[%(user)s]
+     union
+    select u.originator_id
+      from (select originator_id, topic, state
+              from events
+             where notification_id > %(folded)s and notification_id <= %(position)s
+             union all
+            select e.originator_id, e.topic, e.state
+              from projection_skips k
+              join events e on e.notification_id = k.position
+             where k.name = 'wallet') u
+     cross join lateral (
+           select case when u.state is json object then convert_from(u.state, 'utf8')::jsonb end as payload offset 0) p
+     where u.topic in ('coupon.issued', 'coupon.transferred')
+       and p.payload->>'merchant_id' = %(merchant_id)s
+       and coalesce(p.payload->>'to_user_id', p.payload->>'user_id') = %(user_id)s
 """
 
 USER_STREAMS = f"""

@@ -2,67 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, get_args
 
 import click
-import orjson
 from pydantic import ValidationError
 
 from api.explanation_bodies import ExplanationBody
 from api.explanations import explained
-from coupon_ledger.commands.output import json_option, show_rows
+from coupon_ledger.commands.history_output import show_difference, show_events, show_explanation, show_state
+from coupon_ledger.commands.output import json_option
 from coupon_ledger.commands.times import time
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
-from ledger.aggregate import text_of
 from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, NotFound
 from ledger.events import Recorded
 from ledger.history import batches, coupons, differences, holders, reading
+from ledger.history.differences import Basis
 from ledger.history.moment import Connection, Moment, moment
-from ledger.published import published
+from ledger.merchants import check_known
 from ledger.store import Store
 from ledger.subjects import subject_stream
-from projections.timelines import user_page, user_streams, user_streams_at
+from projections.timelines import user_page, user_streams
 
 PAGE = 1_000
 """Events that are read at once."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 Page = Callable[[int, int], list[Recorded]]
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A fact, as a table shows it."""
-
-    position: int
-    occurred_at: str | None
-    recorded_at: str | None
-    stream: str
-    topic: str
-    actor: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StateRow:
-    """A member of a state, as the log knew it and as it was."""
-
-    member: str
-    known: Any
-    true: Any
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeRow:
-    """A member of a state, before and after."""
-
-    member: str
-    before: Any
-    after: Any
 
 
 merchant_option = click.option("--merchant", "merchant_id", required=True, help="Whose ledger entries.")
@@ -81,7 +49,15 @@ def moment_options(command: Command) -> Command:
     return command
 
 
-until_option = click.option("--until", type=time, help="What changed from that moment to this one.")
+def difference_options(command: Command) -> Command:
+    """The second moment, and by what the two are compared."""
+    for option in (
+        click.option("--basis", type=click.Choice(get_args(Basis)), help="With --until: what was known, or was true."),
+        click.option("--until-position", type=click.IntRange(1), help="Instead: to the last position that it held."),
+        click.option("--until", type=time, help="What changed from that moment to this one."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -91,92 +67,81 @@ def history() -> None:
 
 @history.command()
 @click.argument("id")
-@until_option
+@difference_options
 @moment_options
 @click.pass_obj
-def coupon(
-    settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any
-) -> None:
+def coupon(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
     """Show a coupon: its events, its state at a moment, or what changed between two."""
-    with _log(settings) as (store, connection):
-        events = _owned(store, f"coupon-{id}", merchant_id, CouponNotFound(id=id))
-        then = _then(connection, asked)
+    with _log(settings, merchant_id) as (store, connection):
+        then, end, basis = _moments(connection, **asked)
+        events = _owned(store, connection, f"coupon-{id}", merchant_id, end or then, CouponNotFound(id=id))
         if then is None:
-            _show_events(events, until, as_json)
-        elif until is None:
-            _show_state({**_as_of(then), **coupons.coupon_moment(events, then)}, as_json)
+            show_events(events, as_json)
+        elif end is None:
+            show_state(then, coupons.coupon_moment(events, then), as_json)
         else:
-            end = _until(connection, until)
-            _show_difference(differences.coupon_difference(events, then, end, "known"), as_json)
+            show_difference(then, end, differences.coupon_difference(events, then, end, basis), as_json)
 
 
 @history.command()
 @click.argument("id")
-@until_option
+@difference_options
 @moment_options
 @click.pass_obj
-def batch(
-    settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any
-) -> None:
+def batch(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
     """Show a batch: its events, its state and its coupons' at a moment, or what changed between two."""
-    with _log(settings) as (store, connection):
-        events = _owned(store, f"batch-{id}", merchant_id, BatchNotFound(id=id))
-        then = _then(connection, asked)
+    with _log(settings, merchant_id) as (store, connection):
+        then, end, basis = _moments(connection, **asked)
+        events = _owned(store, connection, f"batch-{id}", merchant_id, end or then, BatchNotFound(id=id))
         if then is None:
-            _show_events(events, until, as_json)
-        elif until is None:
-            found = batches.batch_moment(connection, events, then, None)
-            _show_state({**_as_of(then), **found}, as_json)
+            show_events(events, as_json)
+        elif end is None:
+            show_state(then, batches.batch_moment(connection, events, then, None), as_json)
         else:
-            end = _until(connection, until)
-            found = differences.batch_difference(connection, events, then, end, "known", None)
-            _show_difference(found, as_json)
+            found = differences.batch_difference(connection, events, then, end, basis, None)
+            show_difference(then, end, found, as_json)
 
 
 @history.command()
 @click.argument("id")
-@until_option
+@difference_options
 @moment_options
 @click.pass_obj
-def order(
-    settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any
-) -> None:
+def order(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
     """Show an order: the events of all coupons that it ever locked, what it held and had used, or what changed."""
-    with _log(settings) as (store, connection):
-        then = _then(connection, asked)
+    with _log(settings, merchant_id) as (store, connection):
+        then, end, basis = _moments(connection, **asked)
         if not reading.order_streams(connection, merchant_id, id):
             raise _unknown("order", id, merchant_id)
         if then is None:
             pages = _whole(lambda *place: reading.order_page(store, connection, merchant_id, id, *place))
-            _show_events(pages, until, as_json)
-        elif until is not None:
-            end = _until(connection, until)
-            found = differences.order_difference(store, connection, merchant_id, id, then, end, "known")
-            _show_difference(found, as_json)
+            show_events(pages, as_json)
+        elif end is None:
+            show_state(then, holders.order_moment(store, connection, merchant_id, id, then), as_json)
         else:
-            found = holders.order_moment(store, connection, merchant_id, id, then)
-            _show_state({**_as_of(then), **found}, as_json)
+            found = differences.order_difference(store, connection, merchant_id, id, then, end, basis)
+            show_difference(then, end, found, as_json)
 
 
 @history.command()
 @click.argument("id")
-@until_option
+@difference_options
 @moment_options
 @click.pass_obj
-def user(settings: Settings, /, id: str, merchant_id: str, until: datetime | None, as_json: bool, **asked: Any) -> None:
+def user(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **asked: Any) -> None:
     """Show a user: the events of all coupons that the user ever had or might use, the wallet, or what changed."""
-    with _log(settings) as (store, connection):
-        then = _then(connection, asked)
-        streams = _user_streams(store, connection, merchant_id, id)
+    with _log(settings, merchant_id) as (store, connection):
+        then, end, basis = _moments(connection, **asked)
+        streams = _user_streams(store, connection, merchant_id, id, end or then)
         if then is None:
             pages = _whole(lambda *place: user_page(store, connection, merchant_id, id, *place))
-            _show_events(pages, until, as_json)
-        elif until is not None:
-            end, histories = _until(connection, until), reading.histories(store, connection, streams)
-            _show_difference(differences.user_difference(histories, id, then, end, "known"), as_json)
-        else:
-            found = holders.user_moment(reading.histories(store, connection, streams), id, then)
-            _show_state({**_as_of(then), **found}, as_json)
+            show_events(pages, as_json)
+            return
+        histories = reading.histories(store, connection, streams, (end or then).true.position)
+    if end is None:
+        show_state(then, holders.user_moment(histories, id, then), as_json)
+    else:
+        show_difference(then, end, differences.user_difference(histories, id, then, end, basis), as_json)
 
 
 @click.command()
@@ -192,43 +157,43 @@ def explain(settings: Settings, file: IO[bytes], merchant_id: str, as_json: bool
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise click.UsageError(f"{place}: {first['msg']}" if place else first["msg"]) from None
-    with _log(settings) as (store, connection):
+    with _log(settings, merchant_id) as (store, connection):
         found = explained(store, connection, merchant_id, body, None)
-    if as_json:
-        _echo_json(found)
-        return
-    for name, value in found.items():
-        if name not in ("because", "title") and value not in (None, {}, []):
-            click.echo(f"{name:<17} {_cell(value)}")
-    show_rows([_row(event) for event in found["because"]], as_json)
+    show_explanation(found, as_json)
 
 
 # --- what they share ------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _log(settings: Settings) -> Iterator[tuple[Store, Connection]]:
-    """The log, and a connection on which a long look is not cut off."""
+def _log(settings: Settings, merchant_id: str) -> Iterator[tuple[Store, Connection]]:
+    """The log, and a connection on which a long look is not cut off. Raises ``UnknownMerchant``."""
     with servers(settings) as resolved, open_ledger(resolved) as ledger, ledger.store.connection() as connection:
+        check_known(connection, merchant_id)
         connection.execute("set statement_timeout = 0")
         connection.execute("set transaction_timeout = 0")
         yield ledger.store, connection
 
 
-def _owned(store: Store, stream: str, merchant_id: str, missing: NotFound) -> list[Recorded]:
-    events = store.history(stream)
+def _owned(
+    store: Store, connection: Connection, stream: str, merchant_id: str, then: Moment | None, missing: NotFound
+) -> list[Recorded]:
+    """A stream of the merchant, as far as the moment counts its events."""
+    end = reading.LAST_POSITION if then is None else then.true.position
+    events = reading.history_until(store, connection, stream, end)
     if not events or events[0].event.merchant_id != merchant_id:
         raise missing
     return events
 
 
-def _user_streams(store: Store, connection: Connection, merchant_id: str, user_id: str) -> list[str]:
-    """The user's coupons. Without any the user is unknown, unless there is a note, or the wallets are behind."""
-    streams = user_streams(connection, merchant_id, user_id)
+def _user_streams(
+    store: Store, connection: Connection, merchant_id: str, user_id: str, then: Moment | None
+) -> list[str]:
+    """The user's coupons, as far as the moment counts them. Without any, and without a note, the user is unknown."""
+    end = store.head() if then is None else then.true.position
+    streams = user_streams(connection, merchant_id, user_id, end)
     if not streams and not store.history(subject_stream(merchant_id, user_id)):
-        streams = user_streams_at(connection, merchant_id, user_id, store.head())
-        if not streams:
-            raise _unknown("user", user_id, merchant_id)
+        raise _unknown("user", user_id, merchant_id)
     return streams
 
 
@@ -236,15 +201,29 @@ def _unknown(what: str, id: str, merchant_id: str) -> click.ClickException:
     return click.ClickException(f"the ledger knows no {what} {id} of merchant {merchant_id}")
 
 
-def _then(connection: Connection, asked: Mapping[str, Any]) -> Moment | None:
-    """The moment that the options say; ``None`` where they say none."""
-    if not any(asked.values()):
-        return None
-    return _moment(connection, {"at": "--at", "known_at": "--known-at", "position": "--position"}, **asked)
-
-
-def _until(connection: Connection, until: datetime) -> Moment:
-    return _moment(connection, {"at": "--until"}, at=until)
+def _moments(
+    connection: Connection,
+    *,
+    until: datetime | None,
+    until_position: int | None,
+    basis: Basis | None,
+    **asked: Any,
+) -> tuple[Moment | None, Moment | None, Basis]:
+    """The moments that the options say, ``None`` for those that they do not, and by what the two are compared."""
+    if until is not None and until_position is not None:
+        raise click.UsageError("one of --until and --until-position")
+    two = until is not None or until_position is not None
+    if basis is not None and not two:
+        raise click.UsageError("--basis needs two moments: add --until or --until-position")
+    then = end = None
+    if any(asked.values()):
+        then = _moment(connection, {"at": "--at", "known_at": "--known-at", "position": "--position"}, **asked)
+    elif two:
+        raise click.UsageError("--until needs the moment before: --at, --known-at or --position")
+    if two:
+        options = {"at": "--until", "position": "--until-position"}
+        end = _moment(connection, options, at=until, position=until_position)
+    return then, end, basis or "known"
 
 
 def _moment(connection: Connection, options: Mapping[str, str], **asked: Any) -> Moment:
@@ -261,72 +240,3 @@ def _whole(page: Page) -> Iterator[Recorded]:
     while found := page(after, PAGE):
         yield from found
         after = found[-1].position
-
-
-def _as_of(then: Moment) -> dict[str, Any]:
-    return {"at": text_of(then.at), "known_at": text_of(then.known_at), "known_position": then.known.position}
-
-
-def _show_events(events: Sequence[Recorded] | Iterator[Recorded], until: datetime | None, as_json: bool) -> None:
-    if until is not None:
-        raise click.UsageError("--until needs the moment before: --at, --known-at or --position")
-    shown = [published(recorded) for recorded in events]
-    if as_json:
-        _echo_json(shown)
-    else:
-        show_rows([_row(event) for event in shown], as_json)
-
-
-def _show_state(found: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _echo_json(found)
-        return
-    for name, value in found.items():
-        if name not in ("known", "true"):
-            click.echo(f"{name:<15} {_cell(value)}")
-    known, true = _members(found["known"]), _members(found["true"])
-    show_rows([StateRow(name, known.get(name, ""), true.get(name, "")) for name in {**known, **true}], as_json)
-
-
-def _show_difference(found: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _echo_json(found)
-        return
-    changed = found["changed"].items()
-    show_rows([ChangeRow(name, *_cells(each["before"], each["after"])) for name, each in changed], as_json)
-    show_rows([_row(event) for event in found["events"]], as_json)
-
-
-def _members(state: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
-    """What a table shows of a state, or of a list of coupons by their ids."""
-    if isinstance(state, Mapping):
-        return {name: _cell(value) for name, value in state.items()}
-    return {each["coupon_id"]: each["state"] for each in state or ()}
-
-
-def _cells(before: Any, after: Any) -> tuple[str, str]:
-    """Of a coupon that was there at both moments, the members that differ; of one that came or went, its state."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        names = [name for name in after if before[name] != after[name]]
-        before, after = ({name: each[name] for name in names} for each in (before, after))
-    else:
-        before, after = (each["state"] if isinstance(each, Mapping) else each for each in (before, after))
-    return _cell(before), _cell(after)
-
-
-def _row(event: Mapping[str, Any]) -> EventRow:
-    payload = event["payload"]
-    return EventRow(
-        event["position"], event["occurred_at"], event["recorded_at"], event["stream"], event["topic"],
-        payload["actor"], payload.get("reason", ""),
-    )  # fmt: skip
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return orjson.dumps(value).decode() if isinstance(value, Mapping | list | bool) else str(value)
-
-
-def _echo_json(value: Any) -> None:
-    click.echo(orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2))

@@ -19,6 +19,7 @@ from coupon_ledger.commands.times import time
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
 from ledger.batch import QUANTITY_LIMIT
+from ledger.merchants import check_known
 from ledger.terms import StackingMode
 from projections.what_if import limits, stacking
 from projections.what_if.report import LISTED, LostOrder, Refused, Report
@@ -66,6 +67,8 @@ def what_if(
     if since is not None and until is not None and since >= until:
         raise click.BadParameter("lies before --until", param_hint="--since")
     with servers(settings) as resolved, _bar() as progress:
+        with resolved.database().connect() as connection:
+            check_known(connection, merchant)
         if batch_id is not None:
             report = limits.judge(
                 resolved.database(), merchant, batch_id, changed, since=since, until=until, progress=progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from ledger.errors import InvalidPeriod
@@ -71,6 +72,8 @@ def user_difference(
 
 def _cuts(begin: Moment, end: Moment, basis: Basis) -> tuple[Cut, Cut]:
     first, last = getattr(begin, basis), getattr(end, basis)
+    if basis == "true":  # by one log: what came between the looks at its end was true at both or at neither
+        first = replace(first, position=last.position)
     if first.at > last.at or first.position > last.position:
         raise InvalidPeriod("the first moment does not lie after the second", field="until")
     return first, last

@@ -64,7 +64,8 @@ def moment(
     event at ``position`` was recorded. What was recorded after ``at`` counts for ``known`` only if it had occurred by
     then.
 
-    Raises ``InvalidField`` for what lies ahead, and for a ``position`` together with ``known_at``.
+    Streams are read after it, and up to ``true.position``, the end of the log: so an answer has all that its positions
+    count. Raises ``InvalidField`` for what lies ahead, and for a ``position`` together with ``known_at``.
     """
     if position is not None and known_at is not None:
         raise InvalidField("the log is named by its position or by a time, not by both", field="known_at")
@@ -79,7 +80,7 @@ def moment(
         recorded_at = _recorded_at(connection, position)
     clock, known_head = at or recorded_at, head if position is None else position
     if known_at or (at and position is None):
-        known_head = last_position(connection, recorded_at)
+        known_head = min(last_position(connection, recorded_at), head)  # the log went on since the head was read
     known = Cut(clock, known_head, clock if recorded_at > clock else None)
     return Moment(clock, None if position is not None else recorded_at, known, Cut(clock, head, clock))
 

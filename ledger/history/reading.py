@@ -1,4 +1,4 @@
-"""Reading the log by what an auditor asks for: a stream, an order, or streams that are named."""
+"""Reading the log by what an auditor asks for: a stream, an order, or the streams that a query finds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from ledger.history.moment import Connection
 from ledger.store import Store
 
 LAST_POSITION = 2**63 - 1
+
+
+def history_until(store: Store, connection: Connection, stream: str, position: int) -> list[Recorded]:
+    """One stream up to a position; empty where it begins after it."""
+    return histories(store, connection, [stream], position)[stream]
 
 
 def stream_page(store: Store, connection: Connection, stream: str, after: int, limit: int) -> list[Recorded]:
@@ -31,23 +36,10 @@ def order_page(
     return select(store, connection, ORDER_PAGE, asked)
 
 
-def streams_page(
-    store: Store, connection: Connection, streams: Sequence[str], after: int, limit: int
-) -> list[Recorded]:
-    """The next events, in the order of the log, of these streams."""
-    return select(store, connection, STREAMS_PAGE, {"streams": list(streams), "after": after, "limit": limit})
-
-
 def order_streams(connection: Connection, merchant_id: str, order_id: str, position: int = LAST_POSITION) -> list[str]:
     """The coupons, as streams, that the order had locked up to a position."""
     asked = {"merchant_id": merchant_id, "order_id": order_id, "position": position}
     return [row[0] for row in connection.cursor(row_factory=tuple_row).execute(ORDER_STREAMS, asked)]
-
-
-def passed_streams(connection: Connection, merchant_id: str, user_id: str) -> list[str]:
-    """The coupons, as streams, that the user ever gave away, or that were ever shared with the user."""
-    asked = {"user": f"{merchant_id}\n{user_id}"}
-    return [row[0] for row in connection.cursor(row_factory=tuple_row).execute(PASSED_STREAMS, asked)]
 
 
 def histories(
@@ -102,10 +94,6 @@ select e.*
 """  # noqa: S608  # constants of modules
 
 
-STREAMS_PAGE = page_of("""
-    select unnest(%(streams)s::text[])
-""")
-
 ORDER_PAGE = page_of("""
     select distinct originator_id from events
      where topic = 'coupon.locked' and order_of_lock(state) = %(merchant_id)s || E'\\n' || %(order_id)s
@@ -116,13 +104,6 @@ select distinct originator_id from events
  where topic = 'coupon.locked'
    and order_of_lock(state) = %(merchant_id)s || E'\\n' || %(order_id)s
    and notification_id <= %(position)s
- order by originator_id
-"""
-
-PASSED_STREAMS = """
-select distinct originator_id from events
- where topic in ('coupon.transferred', 'coupon.shared')
-   and users_passed(topic, state) @> array[%(user)s]
  order by originator_id
 """
 

@@ -8,6 +8,7 @@ import pytest
 
 from ledger import use_cases
 from ledger.aggregate import text_of
+from ledger.history import moment
 from tests.clock import clock_text
 from tests.unit.specs import TERMS
 
@@ -170,6 +171,74 @@ def test_imported_history_changed_what_was_true(auditor, shop, ledger, long_ago,
     assert known["changed"].keys() == {coupon_id}
     true = auditor.get("/v1/users/user-1/difference", **{"from": begin, "basis": "true"}).ok()
     assert (true["changed"], true["events"]) == ({}, [])
+
+
+@pytest.fixture
+def bustle(monkeypatch):
+    """Has something committed before and after each look at the clock and at the end of the log."""
+
+    def bustle(write):
+        look = moment.moment
+
+        def looked(connection, **asked):
+            write()
+            found = look(connection, **asked)
+            write()
+            return found
+
+        monkeypatch.setattr(moment, "moment", looked)
+
+    return bustle
+
+
+def test_what_is_known_of_a_coupon_is_all_that_its_position_counts(auditor, shop, ledger, bustle):
+    coupon_id = shop.coupon()
+    issued = ledger.store.head()
+
+    def write():
+        held = ledger.store.history(f"coupon-{coupon_id}")[-1].event.TOPIC == "coupon.locked"
+        unlock = use_cases.unlock(shop.request(), "order-1", coupon_ids=[coupon_id], reason="left")
+        ledger.do(unlock if held else lock(shop, coupon_id))
+
+    bustle(write)
+    then = auditor.get(f"/v1/coupons/{coupon_id}/state").ok()
+    assert then["known"]["position"] == then["known_position"]
+    assert then["known"] == then["true"]
+    assert then["true_only"] == then["known_only"] == then["left_out"] == []
+    for basis in ("known", "true"):
+        found = auditor.get(f"/v1/coupons/{coupon_id}/difference", from_position=issued, basis=basis).ok()
+        assert found["after"]["position"] == found["events"][-1]["position"] == found["end"]["known_position"]
+
+
+def test_what_is_known_of_a_batch_is_all_that_its_position_counts(auditor, shop, ledger, bustle):
+    batch_id = shop.batch(per_user_limit=None)
+
+    def write():
+        """A coupon more, and then a quantity more by one."""
+        quantity = 99 + len(ledger.store.history(f"batch-{batch_id}")) - 1
+        shop.coupon(batch_id=batch_id)
+        ledger.do(use_cases.change_quantity(shop.request(), batch_id, expected=quantity, target=quantity + 1))
+
+    bustle(write)
+    then = auditor.get(f"/v1/batches/{batch_id}/state").ok()
+    changed = auditor.get(f"/v1/batches/{batch_id}/difference").ok()
+    for state, position in (
+        (then["known"], then["known_position"]),
+        (then["true"], then["known_position"]),
+        (changed["after"], changed["end"]["known_position"]),
+    ):
+        assert state["position"] == position
+        assert state["quantity"] - 100 == state["balance"]["issued"] > 0
+
+
+def test_what_was_true_at_two_moments_is_by_one_log(auditor, shop, ledger, long_ago, project, bustle):
+    """Imported while the difference is read, of long before it: it was so at both moments, or at neither."""
+    begin = clock_text(ledger)
+    batch_id = shop.batch(per_user_limit=None)
+    project()
+    bustle(lambda: ledger.do(use_cases.claim(shop.request(at=long_ago), batch_id, "user-1")))
+    found = auditor.get("/v1/users/user-1/difference", **{"from": begin, "basis": "true"}).ok()
+    assert (found["changed"], found["events"]) == ({}, [])
 
 
 @pytest.mark.parametrize(

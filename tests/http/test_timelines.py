@@ -93,6 +93,39 @@ def test_another_merchant_sees_none_of_it(stranger, life):
         assert caller.get(f"/v1/{whose}/timeline").ok()["events"] == []
 
 
-def test_a_user_waits_for_the_wallets(auditor, shop):
+PATHS = ("timeline", "timeline.csv", "state", "difference")
+
+
+def test_a_user_is_not_told_of_without_wallets(auditor, shop):
     shop.coupon()
-    auditor.get("/v1/users/user-1/timeline").refused(503, "not_caught_up")
+    for path in PATHS:
+        auditor.get(f"/v1/users/user-1/{path}").refused(503, "not_caught_up")
+
+
+def test_a_user_lacks_nothing_while_the_wallets_are_behind(auditor, life, shop, ledger):
+    """They stand still at the life; since then a coupon came, and the other went from hand to hand."""
+    batch_id, coupon_id = life
+    ledger.do(use_cases.resume_batch(shop.request(), batch_id))
+    position = ledger.do(use_cases.claim(shop.request(), batch_id, "user-5")).position
+    ledger.do(use_cases.transfer(shop.request(), coupon_id, user_id="user-3", to_user_id="user-6"))
+    for user_id, told in (("user-5", ["issued"]), ("user-6", [*TOPICS, "transferred"])):
+        page = auditor.get(f"/v1/users/{user_id}/timeline", limit=1).ok()
+        rest = auditor.get(f"/v1/users/{user_id}/timeline", after=page["next"]).ok()
+        assert topics(page) + topics(rest) == told
+        rows = csv.DictReader(io.StringIO(auditor.get(f"/v1/users/{user_id}/timeline.csv").response.text))
+        assert [row["topic"].partition(".")[2] for row in rows] == told
+        assert len(auditor.get(f"/v1/users/{user_id}/state").ok()["known"]) == 1
+        assert len(auditor.get(f"/v1/users/{user_id}/difference").ok()["changed"]) == 1
+    then = auditor.get("/v1/users/user-5/state", position=position).ok()
+    assert (then["known_position"], len(then["known"]), len(then["true"])) == (position, 1, 1)
+
+
+def test_a_user_is_not_told_of_where_the_wallets_are_far_behind(auditor, life, shop, monkeypatch):
+    monkeypatch.setattr("projections.timelines.BEHIND_LIMIT", 1)
+    for path in PATHS:
+        assert auditor.get(f"/v1/users/user-1/{path}").status == 200
+    shop.coupon()
+    position = shop.ledger.store.head()
+    for path in PATHS:
+        told = auditor.get(f"/v1/users/user-1/{path}").refused(503, "not_caught_up")
+        assert told["facts"] == {"position": position}

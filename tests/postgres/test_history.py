@@ -18,6 +18,7 @@ from ledger.events import Recorded
 from ledger.history import batches, coupons, differences, holders, reading
 from ledger.history.moment import Cut, last_position, moment
 from ledger.store import Store
+from tests.clock import clock
 from tests.conftest import Shop
 from tests.postgres.lives import T0, Life
 from tests.postgres.tools import whole_log
@@ -239,6 +240,18 @@ def test_a_moment_is_found_among_many(shop: Shop, ledger: Ledger) -> None:
             assert last_position(connection, recorded.recorded_at) == last
         assert last_position(connection, log[0].recorded_at - MINUTE) == 0
         assert last_position(connection, log[-1].recorded_at + MINUTE) == log[-1].position
+
+
+def test_no_more_is_known_than_the_log_held_at_the_first_look(
+    shop: Shop, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that is recorded before a moment may be committed just after the end of the log was read."""
+    shop.coupon()
+    head, now = ledger.store.head(), clock(ledger)
+    monkeypatch.setattr("ledger.history.moment._present", lambda _connection: (now, head - 1))
+    with ledger.store.connection() as connection:
+        then = moment(connection, at=now)
+    assert (then.known.position, then.true.position) == (head - 1, head - 1)
 
 
 def test_what_lies_ahead_or_is_said_twice_is_refused(shop: Shop, ledger: Ledger) -> None:

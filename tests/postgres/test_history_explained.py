@@ -21,7 +21,7 @@ from ledger.history.explaining import Explanation, explain
 from ledger.history.moment import Cut, moment
 from ledger.work import Work
 from projections.runner import Runner
-from projections.timelines import user_streams_at
+from projections.timelines import user_streams
 from tests.clock import clock
 from tests.conftest import Shop
 from tests.postgres.test_use_cases import STORIES, PostgresBackend
@@ -35,7 +35,7 @@ def why(ledger: Ledger, work: Work, cut: Cut, limit: int | None = None) -> Expla
     """The explanation, which must leave no trace."""
 
     def streams_of(user_id: str) -> Sequence[str]:
-        return user_streams_at(connection, work.request.merchant_id, user_id, cut.position)
+        return user_streams(connection, work.request.merchant_id, user_id, cut.position)
 
     with ledger.store.connection() as connection:
         return explain(ledger.store, connection, work, cut, streams_of, limit)
@@ -219,12 +219,15 @@ def test_a_lock_too_many_at_once(shop: Shop) -> None:
     refused(shop, two, errors.LockLimitReached)
 
 
-def test_a_limit_that_needs_the_wallets_waits_for_them(shop: Shop) -> None:
+def test_a_limit_that_needs_the_wallets_is_not_judged_without_them(shop: Shop) -> None:
     batch_id = shop.batch(terms=replace(TERMS, live_locks_per_user=1), per_user_limit=None)
     coupon_id = shop.coupon(batch_id=batch_id)
     work = use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id])
+    cut = Cut(shop.ledger.store.now(), shop.ledger.store.head())
     with pytest.raises(errors.NotCaughtUp):
-        why(shop.ledger, work, Cut(shop.ledger.store.now(), shop.ledger.store.head()))
+        why(shop.ledger, work, cut)
+    Runner(shop.ledger.store.database).catch_up()
+    assert why(shop.ledger, work, cut).refusal is None
 
 
 def test_a_lock_whose_end_the_clock_made(shop: Shop) -> None:

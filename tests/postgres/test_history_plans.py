@@ -21,16 +21,15 @@ COUPON = "coupon-00001234"
 ASKED: dict[str, Any] = {
     "stream": COUPON, "streams": [COUPON], "after": 0, "limit": 50, "position": SIZE, "positions": [1, 2],
     "merchant_id": "merchant-1", "order_id": "order-1", "user_id": "user-1", "user": "merchant-1\nuser-1",
+    "folded": SIZE,
     "recorded_by": "2026-01-01", "batch_id": "0000123", "beginning": "coupon-0000123", "at": "2026-01-01",
     "occurred_by": None, "time_zone": "UTC", "day": "2026-01-01", "users": ["user-1"], "person": None,
     "receipt": None, "shown": 20,
 }  # fmt: skip
 STATEMENTS = {
     "stream page": (reading.STREAM_PAGE, {"events_pkey", "events_position"}),
-    "streams page": (reading.STREAMS_PAGE, {"events_pkey", "events_position"}),
     "order page": (reading.ORDER_PAGE, {"events_order", "events_pkey"}),
     "order streams": (reading.ORDER_STREAMS, {"events_order"}),
-    "passed streams": (reading.PASSED_STREAMS, {"events_users_passed"}),
     "histories": (reading.HISTORIES, {"events_pkey"}),
     "the last position": (moment.REACHED, {"events_position"}),
     "by position": (explaining.BY_POSITION, {"events_position"}),
@@ -80,7 +79,8 @@ def test_it_is_found_by_an_index(name: str, mode: str, grown: Store) -> None:
     used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
     assert used - {"events_position"} <= {name for name in used if name in indexes or name.startswith("wallet")}, used
     assert indexes & used, used
-    assert not [node for node in nodes(plan) if node["Node Type"] == "Seq Scan"], scans(plan)
+    read = [node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
+    assert set(read) <= {"projection_skips"}, scans(plan)  # which has a few rows, if any
 
 
 def test_a_balance_sorts_nothing(grown: Store) -> None:
