@@ -132,10 +132,10 @@ def owned_history(category: str, id: str, missing: type[NotFound]) -> Sequence[R
 def caught_up(at_least: int, *names: str, together: bool = False) -> int:
     """The position that the named read models show at least, once that is ``at_least``.
 
-    ``together`` is for figures that are made of several models: then they are at one position too, as they are unless
-    one of them was stopped. No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
-    ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing, of an older
-    release until it is rebuilt, or stopped at a fault.
+    ``together`` is for figures that are made of several models: then they are at one position too, as they are at the
+    head of the log unless one of them was stopped. No connection is held while waiting, so that readers who wait
+    cannot keep writers from the database. Raises ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is
+    missing, of an older release until it is rebuilt, or stopped at a fault.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
