@@ -6,9 +6,21 @@ from collections import Counter
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from coupon_ledger_audit.broken import I2, I3, I17, expect, moment, whole, whole_if_given
-from coupon_ledger_audit.coupon_fold import EXPIRED, LOCKED, UNUSED, USED, VOIDED, Event
-from coupon_ledger_audit.terms import Terms
+from coupon_ledger_audit.broken import (
+    I2,
+    I3,
+    I7,
+    I17,
+    SECOND,
+    expect,
+    moment,
+    moment_if_given,
+    whole,
+    whole_if_given,
+)
+from coupon_ledger_audit.coupon_fold import EXPIRED, LOCKED, UNUSED, USED, VOIDED
+from coupon_ledger_audit.spending import Event
+from coupon_ledger_audit.terms import Terms, least
 
 STATES = (UNUSED, LOCKED, USED, EXPIRED, VOIDED)
 COUNTERS = ("issued", *STATES, "returned", "discount_minor", "returned_minor")
@@ -29,6 +41,10 @@ STEPS: dict[str, dict[str, str]] = {
 """The state after each event, by the state before it."""
 
 
+LONGEST_DAY = 32 * 3_600 * SECOND
+"""In microseconds; the longest day of any zone since 1970 had 31 hours."""
+
+
 class Batch:
     """A batch's state, limits and totals."""
 
@@ -37,9 +53,13 @@ class Batch:
         self.template = (f"template-{event['template_id']}", event["template_version"])
         self.state = DRAFT
         self.needs_approval = event.get("needs_approval", False) is True
-        self.claim_from, self.claim_until = (
-            None if event.get(name) is None else moment(event[name]) for name in ("claim_from", "claim_until")
-        )
+        self.claim_from, self.claim_until = (moment_if_given(event, name) for name in ("claim_from", "claim_until"))
+        self.valid_from, self.valid_until = (moment_if_given(event, name) for name in ("valid_from", "valid_until"))
+        self.valid_delay = whole(event, "valid_delay_seconds", I7) * SECOND
+        seconds = whole_if_given(event, "valid_for_seconds", I7)
+        self.valid_for = None if seconds is None else seconds * SECOND
+        expect(self.valid_until is not None or self.valid_for is not None, I7, "a batch whose coupons never end")
+        self.ends_at_day_close = event.get("ends_at_day_close", False) is True
         self.quantity = whole(event, "quantity", I2)
         self.budget_minor = whole_if_given({"budget_minor": None} | event, "budget_minor", I17)
         self.per_user_limit = event["per_user_limit"]
@@ -74,6 +94,7 @@ class Batch:
         at = moment(event["occurred_at"])
         begun = self.claim_from is None or at >= self.claim_from
         expect(begun and (self.claim_until is None or at < self.claim_until), I2, "a coupon outside the claim window")
+        self._check_validity(event, at)
         counts = self.counts
         counts["issued"] += 1
         counts[UNUSED] += 1
@@ -94,6 +115,23 @@ class Batch:
                 day = str(datetime.fromisoformat(event["occurred_at"]).astimezone(zone).date())
                 self._take(self.per_day_limit, ("day", day), "a day")
                 self._take(self.per_user_day_limit, ("day", day, user_id), "a user's day")
+
+    def _check_validity(self, event: Event, at: int) -> None:
+        """A coupon of that moment is valid as the batch planned it."""
+        begin = at + self.valid_delay
+        if self.valid_from is not None:
+            begin = self.valid_from if self.valid_for is None else max(begin, self.valid_from)
+        relative = None if self.valid_for is None else begin + self.valid_for
+        end = least(self.valid_until, relative)
+        assert end is not None
+        valid_until = moment(event["valid_until"])
+        expect(
+            moment(event["valid_from"]) == begin, I7, "the coupon's validity begins otherwise than its batch planned"
+        )
+        # When a day ends there is known by the data of zones of the time when the coupon was issued, not by the log.
+        planned = end <= valid_until < end + LONGEST_DAY if self.ends_at_day_close else valid_until == end
+        expect(planned, I7, "the coupon's validity ends otherwise than its batch planned")
+        expect(valid_until > max(begin, at), I7, "a coupon that is over when it is issued")
 
     def _take(self, most: int | None, owner: str | tuple[str, ...], named: str) -> None:
         if most is None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+"""Lengths of time in microseconds, as ``moment`` counts it."""
 
 
 class Broken(ValueError):
@@ -21,12 +27,18 @@ def expect(holds: bool, rule: str, text: str) -> None:
         raise Broken(rule, text)
 
 
-def moment(text: str) -> float:
-    """An event's time as seconds since 1970, exact enough to tell microseconds apart. Raises ``ValueError``."""
+def moment(text: str) -> int:
+    """An event's time in microseconds since 1970. Raises ``ValueError``."""
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError(f"the time {text} has no zone")
-    return found.timestamp()
+    return (found - _EPOCH) // _MICROSECOND
+
+
+def moment_if_given(payload: Mapping[str, Any], name: str) -> int | None:
+    """The same of a payload that may lack it, or have null."""
+    text = payload.get(name)
+    return None if text is None else moment(text)
 
 
 def whole(payload: Mapping[str, Any], name: str, rule: str) -> int:

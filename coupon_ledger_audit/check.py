@@ -57,15 +57,18 @@ class _Audit:
         self._rows()
         self._chosen()
 
-    def _open(self, note: str | bytes, step: str) -> Checkpoint:
-        """The checkpoint of a note that one of the auditor's keys signed: of several, because keys are changed."""
+    def _open(self, note: str | bytes, step: str, named: str = "") -> Checkpoint:
+        """The checkpoint of a note that one of the auditor's keys signed: of several, because keys are changed.
+
+        ``named`` says which one is meant, where it is not the bundle's own.
+        """
         trouble = NoteError("no key is given")
         for key in self.trust.keys:
             try:
                 return open_checkpoint(note, key, self.trust.origin)
             except NoteError as error:
                 trouble = error
-        raise Finding(step, str(trouble))
+        raise Finding(step, f"{named}: {trouble}" if named else str(trouble))
 
     def _signatures(self) -> None:
         manifest, checkpoint = self.bundle.manifest, self.checkpoint
@@ -79,11 +82,11 @@ class _Audit:
                 raise Finding("witness", str(error)) from error
             self.report.add("witness", f"{witness.name} saw the checkpoint at {utc(seconds)}")
         for size, note in self.bundle.earlier.items():
-            self.earlier.append(earlier := self._open(note, "signature"))
+            self.earlier.append(earlier := self._open(note, "signature", f"the earlier checkpoint of {size} events"))
             if earlier.size != size:
                 raise Finding("signature", f"the checkpoint named {size} is of {earlier.size} events")
         for known in self.trust.last:
-            self.earlier.append(last := self._open(known, "last"))
+            self.earlier.append(last := self._open(known, "last", "your last checkpoint"))
             if last.size > checkpoint.size:
                 text = f"the log went back: {last.size} events at your last checkpoint, {checkpoint.size} in the bundle"
                 raise Finding("last", text, checkpoint.size + 1)
@@ -187,6 +190,7 @@ class _Audit:
         coupons, batches = len(fold.coupons), len(fold.batches)
         rules = "I1 to I9 and I17" if fold.whole else "I4 to I8, and what I2, I3 and I17 say of single coupons"
         add("rules", f"{coupons} coupons of {batches} batches follow {rules}")
+        add("rules", "not checked: scope, hours of use, stacking, a user's live locks, prices in points and audiences")
         if not fold.whole:
             add("rules", "not checked: what depends on other coupons, which a whole bundle has")
             add("rules", "not shown: that nothing came after the last event of each stream here")

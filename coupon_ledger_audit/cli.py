@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         last = [Path(each).read_bytes() for each in given.last]
         if given.save_checkpoint is not None and given.save_checkpoint.exists():
             last.append(given.save_checkpoint.read_bytes())  # so what is saved never goes back
+        if given.save_checkpoint is not None:
+            _try(given.save_checkpoint)
         with Path(given.bundle).open("rb"):
             pass
     except (OSError, NoteError, UnicodeDecodeError) as error:
@@ -36,15 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = audit(given.bundle, trust, given.coupon)
     if report.nothing_checked:
         parser.error(printable(f"{given.bundle}: {report.finding}"))
-    lines = [json.dumps(_as_json(report))] if given.json else map(printable, _as_text(report))
-    text = "".join(f"{line}\n" for line in lines)
-    encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     if report.finding is None and given.save_checkpoint is not None:
         try:
             _save(given.save_checkpoint, report.note)
         except OSError as error:
             parser.error(printable(f"the checkpoint is not kept: {error}"))
+    lines = [json.dumps(_as_json(report))] if given.json else map(printable, _as_text(report))
+    text = "".join(f"{line}\n" for line in lines)
+    encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.exit(RIGHT if report.finding is None else WRONG)
 
 
@@ -88,6 +91,15 @@ def _key(text: str) -> VerifierKey:
     """A key, from its text or from the file of that name."""
     path = Path(text)
     return VerifierKey.parse(path.read_text() if path.exists() else text)
+
+
+def _try(path: Path) -> None:
+    """Raises ``OSError`` where nothing can be kept, before an audit is made for nothing."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"the checkpoint cannot be kept in {path}: {error.strerror}") from error
 
 
 def _save(path: Path, note: bytes) -> None:

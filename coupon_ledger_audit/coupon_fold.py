@@ -6,30 +6,16 @@ Stored states: a coupon is UNUSED from its issue, whatever the clock says; a loc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from coupon_ledger_audit.broken import FORM, I4, I5, I6, I7, I17, expect, moment, whole, whole_if_given
-from coupon_ledger_audit.terms import Terms
+from coupon_ledger_audit.broken import FORM, I4, I5, I6, I7, I17, expect, moment, whole
+from coupon_ledger_audit.spending import Event, Lock, Spent
+from coupon_ledger_audit.terms import KEEP_USED, RESTORE_WITH_GRACE, Terms
 
 UNUSED = "unused"
 LOCKED = "locked"
 USED = "used"
 EXPIRED = "expired"
 VOIDED = "voided"
-
-Event = dict[str, Any]
-
-
-class Spent:
-    """What an order took off with a coupon, and how much of that came back."""
-
-    __slots__ = ("discount", "order_id", "redemption_id", "undone")
-
-    def __init__(self, order_id: str, redemption_id: str, discount: int) -> None:
-        self.order_id = order_id
-        self.redemption_id = redemption_id
-        self.discount = discount
-        self.undone = 0
 
 
 class Coupon:
@@ -39,9 +25,9 @@ class Coupon:
         "balance",
         "batch_id",
         "debits",
-        "let_go_by",
+        "graced_by",
+        "let_go",
         "lock",
-        "lock_ends_at",
         "merchant_id",
         "shared_with",
         "state",
@@ -53,7 +39,7 @@ class Coupon:
         "version",
     )
 
-    def __init__(self, event: Event, batch_id: str, merchant_id: str, terms: Terms | None) -> None:
+    def __init__(self, event: Event, batch_id: str, merchant_id: str, terms: Terms) -> None:
         self.version = 1
         self.batch_id = batch_id
         self.merchant_id = merchant_id
@@ -63,9 +49,11 @@ class Coupon:
         self.valid_until = moment(event["valid_until"])
         self.state = UNUSED
         self.shared_with: tuple[str, ...] = ()
-        self.lock: Event | None = None
-        self.lock_ends_at = 0.0
-        self.let_go_by: str | None = None
+        self.lock: Lock | None = None
+        self.let_go: tuple[str, Lock] | None = None
+        """The lock that ended last, and the request that ended it, where that was to lock again."""
+        self.graced_by: str | None = None
+        """The request of the last credit, where that moves the end of validity."""
         self.used: Spent | None = None
         """The use that emptied it; it stays here when the order was undone and the coupon kept used."""
         self.debits: dict[str, Spent] | None = None
@@ -91,131 +79,133 @@ class Coupon:
             expect(False, rule, f"{topic} of a coupon that is {self.state}")
         self.state = after
 
-    def _held_by(self, event: Event) -> Event:
+    def _held_by(self, event: Event) -> Lock:
         """The live lock, when the event names it: the fencing of late and foreign orders."""
         lock = self.lock
-        if lock is None or (event["order_id"], event["lock_id"]) != (lock["order_id"], lock["lock_id"]):
+        if lock is None or (event["order_id"], event["lock_id"]) != (lock.order_id, lock.lock_id):
             expect(False, I6, "the event names another order or lock than the live one")
         assert lock is not None
         return lock
 
+    def _expect_usable(self, at: int, holder_id: str, what: str) -> None:
+        """It is valid at that moment, and the holder is its owner or one with whom it is shared."""
+        expect(self.valid_from <= at < self.valid_until, I7, f"{what} outside the coupon's validity")
+        expect(holder_id == self.user_id or holder_id in self.shared_with, I6, f"{what} by who has no right to it")
+
+    @property
+    def left(self) -> int | None:
+        """What is on a voucher that leaves a balance; ``None`` for other coupons."""
+        if not self.terms.leaves_balance:
+            return None
+        return self.terms.value_minor if self.balance is None else self.balance
+
 
 def _locked(coupon: Coupon, event: Event) -> None:
-    again = coupon.let_go_by is not None and coupon.let_go_by == event["request_id"]
     coupon._move("lock", UNUSED, LOCKED)
-    occurred_at = moment(event["occurred_at"])
-    valid = coupon.valid_from <= occurred_at < coupon.valid_until
-    expect(again or valid, I7, "a coupon is locked outside its validity")
+    holder_id = event.get("holder_id", coupon.user_id)
+    request_id, before = coupon.let_go or (None, None)
+    named = (request_id, before.order_id, before.holder_id) if before else None
+    if named != (event["request_id"], event["order_id"], holder_id):
+        before = None
+        coupon._expect_usable(moment(event["occurred_at"]), holder_id, "a lock")
     expect(event["order_id"] not in (coupon.debits or ()), I5, "the order has spent a part of this voucher already")
-    holder = event.get("holder_id", coupon.user_id)
-    expect(again or holder == coupon.user_id or holder in coupon.shared_with, I6, "the holder has no right to it")
-    if event.get("discount_minor") is not None:
-        _check_allocation(event, whole(event, "discount_minor", I17))
-    names = ("order_id", "lock_id")
-    coupon.lock = {name: event[name] for name in names} | {
-        "holder_id": holder,
-        "discount_minor": event.get("discount_minor"),
-    }
-    coupon.lock_ends_at = moment(event["lock_ends_at"])
-    coupon.let_go_by = None
+    coupon.lock = Lock(event, holder_id, coupon.terms, coupon.left, before)
+    coupon.let_go = None
 
 
 def _lock_extended(coupon: Coupon, event: Event) -> None:
     coupon._move("extending the lock", LOCKED, LOCKED)
-    coupon._held_by(event)
-    ends_at = moment(event["lock_ends_at"])
-    expect(ends_at >= coupon.lock_ends_at, I4, "a lock is shortened")
-    coupon.lock_ends_at = ends_at
+    coupon._held_by(event).hold_until(event)
 
 
 def _unlocked(coupon: Coupon, event: Event) -> None:
     coupon._move("unlock", LOCKED, UNUSED)
-    coupon._held_by(event)
-    coupon.let_go_by = event["request_id"] if event["reason"] == "locked_again" else None
+    lock = coupon._held_by(event)
+    if event["reason"] == "lock_ended":
+        expect(moment(event["occurred_at"]) >= lock.ends_at, I6, "the end of a lock is written down before it")
+    coupon.let_go = (event["request_id"], lock) if event["reason"] == "locked_again" else None
     coupon.lock = None
 
 
 def _spent(coupon: Coupon, event: Event) -> Spent:
     """What a use and a debit have in common: who may, when, and how much."""
     lock = coupon._held_by(event)
+    at = moment(event["occurred_at"])
     late = event.get("late", False) is True
-    expect(late or moment(event["occurred_at"]) < coupon.lock_ends_at, I6, "a use after the lock's end is not late")
-    expect(event.get("holder_id", coupon.user_id) == lock["holder_id"], I6, "another user uses it than holds it")
-    discount = whole(event, "discount_minor", I17)
-    parts = whole(event, "merchant_funded_minor", I17) + whole(event, "platform_funded_minor", I17)
-    expect(parts == discount, I17, "the funders' parts are not the discount")
-    _check_allocation(event, discount)
-    total = whole_if_given(event, "order_total_minor", I17)
-    whole_if_given(event, "paid_minor", I17)
-    bounds = [lock["discount_minor"], coupon.balance]
-    if coupon.terms is not None:
-        bounds.append(coupon.terms.most_minor(total))
-        expect(event["currency"] == coupon.terms.currency, I17, "the currency is not the template's")
-    most = min((bound for bound in bounds if bound is not None), default=None)
-    expect(most is None or discount <= most, I17, f"a discount of {discount} where at most {most} is allowed")
+    text = "a use in time is called late" if late else "a use after the lock's end is not late"
+    expect(late == (at >= lock.ends_at), I6, text)
+    if late:
+        expect(coupon.terms.accepts_late, I6, "a late use, where the terms refuse one")
+        coupon._expect_usable(at, lock.holder_id, "a late use")
+    expect(event.get("holder_id", coupon.user_id) == lock.holder_id, I6, "another user uses it than holds it")
     coupon.lock = None
-    return Spent(event["order_id"], event["redemption_id"], discount)
+    return Spent(event, lock, coupon.terms, coupon.left)
 
 
 def _used(coupon: Coupon, event: Event) -> None:
     coupon._move("use", LOCKED, USED)
-    terms = coupon.terms
-    coupon.used = _spent(coupon, event)
-    if terms is not None and terms.leaves_balance:
-        left = terms.value_minor if coupon.balance is None else coupon.balance
-        expect(coupon.used.discount == left, I17, f"a voucher with {left} on it is used up by {coupon.used.discount}")
+    coupon.used = used = _spent(coupon, event)
+    left = coupon.left
+    expect(left in (None, used.discount), I17, f"a voucher with {left} on it is used up by {used.discount}")
 
 
 def _debited(coupon: Coupon, event: Event) -> None:
     coupon._move("debit", LOCKED, UNUSED)
-    terms = coupon.terms
-    before = coupon.balance
-    if terms is not None:
-        expect(terms.leaves_balance, I17, "a coupon without a balance is spent in part")
-        before = terms.value_minor if before is None else before
+    left = coupon.left
+    if left is None:
+        expect(False, I17, "a coupon without a balance is spent in part")
+    assert left is not None
     spent = _spent(coupon, event)
     coupon.balance = whole(event, "balance_minor", I17)
     expect(coupon.balance > 0, I17, "a debit leaves nothing on the voucher")
-    left = None if before is None else before - spent.discount
-    expect(left in (None, coupon.balance), I17, f"the balance is {coupon.balance} and not {left}")
+    expect(coupon.balance == left - spent.discount, I17, f"the balance is {coupon.balance} and not {left} less that")
     coupon.debits = {**(coupon.debits or {}), spent.order_id: spent}
 
 
 def _returned(coupon: Coupon, event: Event) -> None:
-    restored = event["restored"]
+    rule = coupon.terms.rule(event["reason"])
     used = coupon.used
-    coupon._move("return", USED, UNUSED if restored else USED)
+    coupon._move("return", USED, UNUSED if event["restored"] else USED)
     assert used is not None
     named = (event["order_id"], event["redemption_id"])
     expect(named == (used.order_id, used.redemption_id), I6, "another use is returned than the coupon's")
-    expect(used.undone < used.discount or used.discount == 0, I17, "a use is returned more than once")
-    _undo(used, event, "returned_minor")
-    expect(not restored or used.undone == used.discount, I17, "a coupon comes back before all of its use is undone")
-    valid_until = moment(event["valid_until"])
-    expect(valid_until >= coupon.valid_until, I7, "a return shortens the validity")
+    used.undo(event, "returned_minor", kept=rule == KEEP_USED)
+    restored = used.over and rule != KEEP_USED
+    expect(event["restored"] is restored, I7, f"restored is {event['restored']} where the return policy is {rule}")
+    valid_until = coupon.valid_until
+    if used.over and rule == RESTORE_WITH_GRACE:
+        valid_until = max(valid_until, moment(event["occurred_at"]) + coupon.terms.grace)
+    expect(moment(event["valid_until"]) == valid_until, I7, "the validity after a return is not as the policy says")
     coupon.valid_until = valid_until
     if restored:
         coupon.used = None
 
 
 def _credited(coupon: Coupon, event: Event) -> None:
+    rule = coupon.terms.rule(event["reason"])
     spent = (coupon.debits or {}).get(event["order_id"])
     expect(coupon.state != VOIDED, I7, "a credit of a coupon that is voided")
     if spent is None or spent.redemption_id != event["redemption_id"]:
         expect(False, I6, "a credit for an order that spent nothing of the voucher")
     assert spent is not None
     assert coupon.debits is not None
-    _undo(spent, event, "credited_minor")
-    if spent.undone == spent.discount:
-        del coupon.debits[spent.order_id]
+    given = spent.undo(event, "credited_minor", kept=rule == KEEP_USED)
+    used, before = coupon.used, coupon.left or 0
+    restored = used is not None and given > 0
+    expect(event["restored"] is restored, I7, f"restored is {event['restored']} where the return policy is {rule}")
+    # A use that emptied the voucher brings back what was on it before when it is returned itself. A credit that ends
+    # its being used up makes that use a part like the others, of which its lines may have given something back.
+    if used is not None and (restored or used.over):
+        before = 0 if used.over else used.given
     coupon.balance = whole(event, "balance_minor", I17)
-    if coupon.terms is not None and coupon.terms.value_minor is not None:
-        expect(coupon.balance <= coupon.terms.value_minor, I17, "a voucher has more on it than its worth")
-    if event["restored"]:
-        used = coupon.used
-        coupon._move("credit that restores", USED, UNUSED)
+    expect(coupon.balance == before + given, I17, f"the balance is {coupon.balance} and not {before + given}")
+    if spent.over:
+        del coupon.debits[spent.order_id]
+    coupon.graced_by = event["request_id"] if spent.over and rule == RESTORE_WITH_GRACE else None
+    if restored:
         assert used is not None
-        if used.undone < used.discount:
+        coupon._move("credit that restores", USED, UNUSED)
+        if not used.over:
             coupon.debits[used.order_id] = used
         coupon.used = None
 
@@ -233,36 +223,26 @@ def _voided(coupon: Coupon, _: Event) -> None:
 def _extended(coupon: Coupon, event: Event) -> None:
     expect(coupon.state in (UNUSED, LOCKED), I7, f"extending of a coupon that is {coupon.state}")
     expect(moment(event["valid_until_before"]) == coupon.valid_until, I7, "a coupon had another end than was extended")
-    valid_until = moment(event["valid_until"])
+    valid_until, at = moment(event["valid_until"]), moment(event["occurred_at"])
     expect(valid_until > coupon.valid_until, I7, "extending shortens the validity")
+    if coupon.graced_by == event["request_id"]:
+        expect(valid_until == at + coupon.terms.grace, I7, "the grace after a return is not the policy's")
+    else:
+        expect(at < coupon.valid_until, I7, "a coupon is extended after its end")
     coupon.valid_until = valid_until
 
 
 def _transferred(coupon: Coupon, event: Event) -> None:
     coupon._move("transfer", UNUSED, UNUSED)
+    expect(coupon.terms.transferable, I6, "a coupon is given away, where the terms forbid that")
     coupon.user_id = event["to_user_id"]
     coupon.shared_with = ()
 
 
 def _shared(coupon: Coupon, event: Event) -> None:
     expect(coupon.state in (UNUSED, LOCKED), I7, f"sharing of a coupon that is {coupon.state}")
+    expect(coupon.terms.shareable, I6, "a coupon is shared, where the terms forbid that")
     coupon.shared_with = tuple(event["with_user_ids"])
-
-
-def _undo(spent: Spent, event: Event, name: str) -> None:
-    """Count what a return undoes: its lines, or all that is left; the return policy may give nothing of that back."""
-    left = spent.discount - spent.undone
-    undone = sum(whole(line, "discount_minor", I17) for line in event["lines"]) if event["lines"] else left
-    expect(undone <= left, I17, f"{undone} is undone where {left} is left")
-    given = whole(event, name, I17)
-    expect(given in (0, undone), I17, f"{given} is given back for {undone}")
-    spent.undone += undone
-
-
-def _check_allocation(event: Event, discount: int) -> None:
-    if lines := event.get("allocation"):
-        parts = sum(whole(line, "discount_minor", I17) for line in lines)
-        expect(parts == discount, I17, f"the lines carry {parts} of a discount of {discount}")
 
 
 STEPS: dict[str, Callable[[Coupon, Event], None]] = {

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from coupon_ledger_audit.batch_fold import COUNTERS, STATES, Batch
-from coupon_ledger_audit.broken import FORM, I1, I2, I3, I5, I8, I9, I17, Broken, expect, moment
-from coupon_ledger_audit.coupon_fold import Coupon, Event
+from coupon_ledger_audit.broken import FORM, I1, I2, I3, I5, I8, I9, I17, SECOND, Broken, expect, moment
+from coupon_ledger_audit.coupon_fold import Coupon
+from coupon_ledger_audit.spending import Event
 from coupon_ledger_audit.terms import Terms
 
 __all__ = ["COUNTERS", "Fold"]
@@ -100,7 +101,7 @@ class Fold:
             if step := self._steps.get(category):
                 event = _payload(topic, state)
                 if recorded_at_us is not None:
-                    ahead = moment(event["occurred_at"]) - recorded_at_us / 1_000_000
+                    ahead = (moment(event["occurred_at"]) - recorded_at_us) / SECOND
                     expect(ahead <= SKEW_SECONDS, I9, f"{topic} was recorded {ahead:.0f} seconds before it occurred")
                 if coupon is None:
                     step(key, version, topic, event)

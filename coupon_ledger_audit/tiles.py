@@ -97,10 +97,13 @@ class TileFolder:
         return entries[:width]
 
     def _read(self, path: Callable[..., str], place: tuple[int, ...], width: int) -> bytes:
-        """The full tile, or else the partial one of just this width: a log may delete these once a tile is full."""
+        """The full tile, or else the partial one of just this width.
+
+        The partial one may go between the two looks, because the full one has come: then a third look finds that.
+        """
         if width == 0:
             raise TileError(f"{path(*place)} is beyond a tree of {self.size} leaves")
-        for each in (path(*place), path(*place, width)):
+        for each in (path(*place), path(*place, width), path(*place)):
             try:
                 return (self.path / each).read_bytes()
             except FileNotFoundError:

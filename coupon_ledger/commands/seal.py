@@ -19,7 +19,7 @@ from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
 from ledger.errors import CouponNotFound, Unavailable
 from projections.seal.anchors import anchors_of
-from projections.seal.bundles import streams_of, wait_for, write_proven, write_whole
+from projections.seal.bundles import own_checkpoints, streams_of, wait_for, write_proven, write_whole
 from projections.seal.folder import SealFolder
 from projections.seal.proofs import prove
 from projections.seal.sealer import SEALER_ROLE, Sealer
@@ -56,10 +56,10 @@ def bundle(settings: Settings, coupons: Sequence[str], whole: bool, since: Seque
     """Write a bundle for coupon-ledger-audit, at the newest checkpoint."""
     if whole == bool(coupons):
         raise click.UsageError("either --whole or --coupon is needed")
-    earlier = [path.read_text("utf-8", "replace") for path in since]
     with servers(settings) as resolved, open_ledger(resolved) as ledger, _written(output) as file:
         folder = SealFolder(resolved.sealed_in)
         with resolved.database().connect() as connection:
+            earlier = own_checkpoints(connection, [path.read_text("utf-8", "replace") for path in since])
             if whole:
                 with _bar() as progress:
                     signed = write_whole(connection, folder, file, earlier, progress)

@@ -36,6 +36,24 @@ class NoCheckpoint(InvalidInput):
     """The file is not a checkpoint of this ledger."""
 
 
+def own_checkpoints(connection: Connection, notes: Sequence[str]) -> list[str]:
+    """The checkpoints that an auditor has, as the ledger has them. Raises ``NoCheckpoint`` for one that it never made.
+
+    They have the lines of witnesses and of a changed key, which the auditor's copies may lack.
+    """
+    found = []
+    for note in notes:
+        try:
+            told = unverified(note)
+        except NoteError as error:
+            raise NoCheckpoint(f"the earlier checkpoint: {error}") from None
+        signed = checkpoints.of_size(connection, told.size)
+        if signed is None or signed.root != told.root:
+            raise NoCheckpoint(f"the earlier checkpoint of {told.size} events is none of those of this ledger")
+        found.append(checkpoints.cosigned(connection, signed))
+    return found
+
+
 def streams_of(connection: Connection, coupon_id: str) -> list[str]:
     """The streams that tell a coupon's whole story: its own, its batch's and its template's; none for no coupon.
 
@@ -55,9 +73,7 @@ def streams_of(connection: Connection, coupon_id: str) -> list[str]:
 
 def write_proven(file: IO[bytes], folder: SealFolder, proven: Proven, earlier: Sequence[str] = ()) -> None:
     """A bundle of single events, with the proof that the log extends what earlier checkpoints were signed over."""
-    size = proven.signed.size
-    known = [note for note in earlier if _size(note) <= size]
-    consistency = [(note, extends(folder, _size(note), size)) for note in known]
+    consistency = [(note, extends(folder, unverified(note).size, proven.signed.size)) for note in earlier]
     rows = [_bundled(row) for row in proven.rows]
     bundle.write_coupon(file, proven.note, rows, proven.proofs, earlier=consistency)
 
@@ -67,8 +83,8 @@ def write_whole(
 ) -> Signed:
     """A bundle of the whole log up to the newest checkpoint, at constant memory.
 
-    The balances of all batches go with it, as the read model has them at a position that the checkpoint covers. Raises
-    ``NotSealedYet`` and ``Unavailable``.
+    The balances of all batches go with it, as the read model has them at a position that the checkpoint covers.
+    ``earlier`` are checkpoints of this ledger (``own_checkpoints``). Raises ``NotSealedYet`` and ``Unavailable``.
     """
     balances = _balances(connection)
     signed = wait_for(connection, balances.position if balances else 1)
@@ -81,8 +97,7 @@ def write_whole(
 
     note = checkpoints.cosigned(connection, signed)
     entries = _entries(folder.tiles(signed.size))
-    known = [text for text in earlier if _size(text) <= signed.size]
-    bundle.write_whole(file, note, rows(), entries, balances=balances, earlier=known)
+    bundle.write_whole(file, note, rows(), entries, balances=balances, earlier=earlier)
     return signed
 
 
@@ -125,13 +140,6 @@ def _bundled(row: Row) -> bundle.Row:
     """What is not UTF-8 was not written by the ledger. The audit finds that it is not what was sealed."""
     position, stream, version, topic, recorded_at_us, state = row
     return bundle.Row(position, stream, version, topic, recorded_at_us, state.decode("utf-8", "replace"))
-
-
-def _size(note: str) -> int:
-    try:
-        return unverified(note).size
-    except NoteError as error:
-        raise NoCheckpoint(f"the earlier checkpoint: {error}") from None
 
 
 _FIRST = "select state from events where originator_id = %s order by originator_version limit 1"

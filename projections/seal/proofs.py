@@ -61,10 +61,5 @@ def extends(folder: SealFolder, old_size: int, size: int) -> list[bytes]:
 def _included(tiles: TileFolder, index: int) -> list[bytes]:
     try:
         return inclusion_proof(tiles.node, index, tiles.size)
-    except TileError:
-        pass
-    # A partial tile goes when its full one comes: then the second look finds that one.
-    try:
-        return inclusion_proof(tiles.node, index, tiles.size)
     except TileError as error:
         raise Unavailable(f"the seal's folder cannot be read: {error}") from None

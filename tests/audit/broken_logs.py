@@ -6,7 +6,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from tests.audit.logs import T0, VALUE, Log, text
+from tests.audit.logs import HELD, SHARE_PERMYRIAD, T0, VALUE, Log, text
+
+
+def funded(discount: int) -> dict[str, int]:
+    """A discount, with the parts that the terms of these logs say."""
+    merchant = discount * SHARE_PERMYRIAD // 10_000
+    parts = {"merchant_funded_minor": merchant, "platform_funded_minor": discount - merchant}
+    return {"discount_minor": discount, **parts}
+
 
 FIRST_TIME = "0001-01-01T00:00:00+14:00"
 
@@ -104,8 +112,8 @@ def locked_by_a_stranger(log: Log) -> None:
 
 def used_after_the_lock(log: Log) -> None:
     life = log.issue()
-    life.lock(lock_ends_at=text(T0))
-    life.use()
+    life.lock()
+    life.use(occurred_at=text(T0 + HELD))
 
 
 def locked_after_its_end(log: Log) -> None:
@@ -226,8 +234,8 @@ def returned_twice(log: Log) -> None:
     life = log.issue()
     life.lock()
     life.use()
-    life.return_(restored=False, returned_minor=0)
-    life.return_(restored=False, returned_minor=0)
+    for _ in range(2):
+        life.return_(reason="buyer_refund", restored=False, returned_minor=0)
 
 
 def returned_without_use(log: Log) -> None:
@@ -246,8 +254,7 @@ def issued_twice(log: Log) -> None:
 def more_than_its_worth(log: Log) -> None:
     life = log.issue()
     life.lock()
-    spent = {"discount_minor": VALUE + 1, "platform_funded_minor": 1, "merchant_funded_minor": VALUE}
-    life.use(**spent, allocation=[])
+    life.use(**funded(VALUE + 1), allocation=[])
 
 
 def more_than_the_lock_found(log: Log) -> None:

@@ -19,7 +19,18 @@ KEY = SigningKey(ORIGIN, bytes(range(32)))
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 IMPORTED = timedelta(days=100)
 """How long after it occurred the history is recorded."""
+VALID = timedelta(days=9)
+HELD = timedelta(hours=1)
 VALUE = 2000
+SHARE_PERMYRIAD = 3_333
+TERMS = {
+    "benefit": {"kind": "cash_voucher", "value_minor": VALUE, "leaves_balance": True},
+    "currency": "EUR",
+    "merchant_share_permyriad": SHARE_PERMYRIAD,
+    "late_confirm": "accept",
+    "transferable": True,
+    "shareable": True,
+}
 USERS = ("ann", "bob", "cyé", "dee", "eve")
 
 
@@ -43,19 +54,20 @@ class Log:
         recorded_at_us = int((now + IMPORTED).timestamp() * 1000) * 1000 + self.chance.randrange(1000)
         self.rows.append(Row(position, stream, version, topic, recorded_at_us, state))
 
-    def begin(self, **limits: Any) -> None:
+    def begin(self, terms: dict[str, Any] | None = None, **limits: Any) -> None:
         """A template and a batch."""
-        benefit = {"kind": "cash_voucher", "value_minor": VALUE, "leaves_balance": True}
-        terms = {"benefit": benefit, "currency": "EUR"}
+        terms = TERMS | (terms or {})
         self.add("template-t", "template.created", name="Voucher", description="", terms=terms, class_version=3)
-        plan = {"quantity": 1_000_000, "per_user_limit": None} | limits
+        times = {"valid_from": text(T0), "valid_until": text(T0 + VALID)}
+        times |= {"valid_delay_seconds": 0, "valid_for_seconds": None}
+        plan = {"quantity": 1_000_000, "per_user_limit": None} | times | limits
         self.add("batch-b", "batch.created", template_id="t", template_version=1, name="B", class_version=3, **plan)
         self.add("batch-b", "batch.started")
 
-    def issue(self, user_id: str | None = None) -> Life:
+    def issue(self, user_id: str | None = None, **payload: Any) -> Life:
         """A coupon more."""
         self.issued += 1
-        life = Life(self, f"coupon-{self.issued:04}", user_id or self.chance.choice(USERS))
+        life = Life(self, f"coupon-{self.issued:04}", user_id or self.chance.choice(USERS), **payload)
         self.coupons.append(life)
         return life
 
@@ -75,22 +87,23 @@ class Log:
 class Life:
     """One voucher's coupon."""
 
-    def __init__(self, log: Log, stream: str, user_id: str) -> None:
+    def __init__(self, log: Log, stream: str, user_id: str, **payload: Any) -> None:
         self.log = log
         self.stream = stream
         self.user_id = user_id
+        self.batch_id = "b"
         self.state = "unused"
         self.balance: int | None = None
         self.debits: dict[str, tuple[str, int]] = {}
         self.used: tuple[str, str, int] | None = None
-        self.valid_until = T0 + timedelta(days=9)
+        self.valid_until = T0 + VALID
         self.held: tuple[str, str] | None = None
         until = {"valid_from": text(T0), "valid_until": text(self.valid_until)}
         pinned = {"template_id": "t", "template_version": 1, "channel": "claim", "facts": {}, "class_version": 2}
-        self.add("issued", **pinned, **until)
+        self.add("issued", **pinned | until | payload)
 
     def add(self, verb: str, **payload: Any) -> None:
-        self.log.add(self.stream, f"coupon.{verb}", batch_id="b", user_id=self.user_id, **payload)
+        self.log.add(self.stream, f"coupon.{verb}", **{"batch_id": self.batch_id, "user_id": self.user_id} | payload)
 
     def step(self) -> None:
         """One of the steps that are possible now."""
@@ -115,14 +128,13 @@ class Life:
         self.held = (f"order-{number}", f"lock-{number}")
         told = {"order_total_minor": 9900, "quote_digest": None, "discount_minor": None, "allocation": []}
         said = {"holder_id": self.user_id, "channel": None, "class_version": 3} | told
-        ends_at = T0 + timedelta(days=1)
+        ends_at = T0 + HELD
         self.add("locked", **{**self._named(), **said, "lock_ends_at": text(ends_at)} | payload)
         self.state = "locked"
 
-    def hold_longer(self) -> None:
-        self.add(
-            "lock_extended", **self._named(), lock_ends_at=text(T0 + timedelta(days=1, seconds=len(self.log.rows)))
-        )
+    def hold_longer(self, **payload: Any) -> None:
+        ends_at = text(T0 + HELD + timedelta(seconds=len(self.log.rows)))
+        self.add("lock_extended", **self._named() | {"lock_ends_at": ends_at} | payload)
 
     def unlock(self, **payload: Any) -> None:
         self.add("unlocked", **self._named() | {"reason": "order_cancelled"} | payload)
@@ -159,9 +171,10 @@ class Life:
         given = {"credited_minor": discount, "balance_minor": self.balance, "restored": False, "lines": []}
         self.add("credited", **named | given | payload)
 
-    def extend(self) -> None:
+    def extend(self, **payload: Any) -> None:
         before, self.valid_until = self.valid_until, self.valid_until + timedelta(hours=1)
-        self.add("extended", valid_until_before=text(before), valid_until=text(self.valid_until), reason="late")
+        times = {"valid_until_before": text(before), "valid_until": text(self.valid_until)}
+        self.add("extended", **times | {"reason": "storm"} | payload)
 
     def transfer(self) -> None:
         to_user_id = f"{self.user_id}2"[-8:]
@@ -185,7 +198,7 @@ class Life:
         return {"order_id": self.held[0], "lock_id": self.held[1]}
 
     def _spent(self, discount: int) -> dict[str, Any]:
-        part = discount // 3
+        part = discount * SHARE_PERMYRIAD // 10_000
         parts = {"merchant_funded_minor": part, "platform_funded_minor": discount - part}
         lines = [{"line_id": "1", "product_id": "p", "discount_minor": discount}]
         order = {"order_total_minor": 9900, "paid_minor": None, "allocation": lines, "currency": "EUR"}

@@ -48,10 +48,13 @@ class Desk:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return str(path)
 
+    def started(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-c", START, str(self.package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.path)
+
     def run(self, *arguments: str, code: int = 0) -> str:
         """What it prints, when it exits as it should."""
-        command = [sys.executable, "-I", "-c", START, str(self.package), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.path)
+        done = self.started(*arguments)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if code < 2 else done.stderr
@@ -110,6 +113,18 @@ def test_keeps_the_checkpoint_for_next_time_and_never_goes_back(desk: Desk) -> N
     assert desk.json(other, *saving, code=1)["finding"]["step"] == "last"
     assert kept.read_text() == desk.sealed.note()
     assert sorted(each.name for each in desk.path.iterdir() if each.name.startswith(".")) == []
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_said_before_the_audit(desk: Desk) -> None:
+    wrong = desk.file("wrong.zip", Sealed(desk.sealed.rows, origin="ledger.example/other").whole())
+    (desk.path / "folder").mkdir()
+    for bundle in (desk.bundle, wrong):
+        for place in ("missing/last", f"{desk.key}/last", "/proc/last", "folder"):
+            saving = ("--key", desk.key, "--save-checkpoint", place)
+            done = desk.started(bundle, *saving)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            assert done.stderr.splitlines()[-1].startswith("coupon-ledger-audit: error: ")
+    assert not list((desk.path / "folder").iterdir())
 
 
 def test_a_coupons_bundle_needs_a_proof_from_the_last_checkpoint(desk: Desk) -> None:
@@ -192,6 +207,20 @@ def test_a_changed_key_is_named_beside_the_old_one(desk: Desk) -> None:
     assert desk.json(bundle, "--key", desk.key, code=1)["finding"]["step"] == "signature"
 
 
+def test_says_which_checkpoint_is_not_signed(desk: Desk) -> None:
+    other = SigningKey.generate(KEY.name)
+    note_of, theirs = desk.sealed.note, sign(desk.sealed.checkpoint(30), other)
+    desk.sealed.note = lambda size=None: theirs if size else note_of()  # type: ignore[method-assign, assignment, misc]
+    bundle = desk.file("mixed.zip", desk.sealed.whole(earlier=[30]))
+    named = f"the checkpoint is not signed by {KEY.name}+{KEY.verifier().id.hex()}"
+    assert desk.run(bundle, "--key", desk.key, code=1).splitlines()[-1] == (
+        f"WRONG  signature: the earlier checkpoint of 30 events: {named}"
+    )
+    last = desk.file("theirs", theirs)
+    found = desk.json(desk.bundle, "--key", desk.key, "--last", last, code=1)["finding"]
+    assert (found["step"], found["text"]) == ("last", f"your last checkpoint: {named}")
+
+
 def test_the_origin_is_the_keys_unless_named(desk: Desk) -> None:
     assert desk.json(desk.bundle, "--key", desk.key, "--origin", "other", code=1)["finding"]["step"] == "signature"
     other = desk.file("other.zip", Sealed(desk.sealed.rows, origin="ledger.example/other").whole())
@@ -206,7 +235,6 @@ def test_what_cannot_be_checked_is_no_verdict(desk: Desk) -> None:
     desk.run(desk.bundle, "--key", "no key", code=2)
     desk.run(desk.bundle, "--key", KEY.text(), code=2)
     desk.run(desk.bundle, "--key", desk.key, "--last", "missing", code=2)
-    desk.run(desk.bundle, "--key", desk.key, "--save-checkpoint", "missing/last", code=2)
     for data in (b"", b"no zip", _zip({}), _zip({"manifest.json": b"no manifest"}), _zip({"manifest.json": b"{}"})):
         said = desk.run(desk.file("none.zip", data), "--key", desk.key, "--json", code=2)
         assert "none.zip: the " in said.splitlines()[-1] or "none.zip: manifest.json " in said.splitlines()[-1]

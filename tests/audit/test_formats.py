@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,30 @@ def test_a_folder_of_tiles_answers_with_nodes(tmp_path: Path) -> None:
     (tmp_path / "tile/0/005").write_bytes(b"short")
     with pytest.raises(TileError, match="shorter"):
         TileFolder(tmp_path, size).node(0, 5 * 256)
+
+
+@pytest.mark.parametrize("ask", [lambda folder: folder.tile(0, 0), lambda folder: folder.entries(0)])
+def test_a_tile_may_become_full_between_two_looks(
+    tmp_path: Path, ask: Callable[[TileFolder], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [str(number).encode() for number in range(256)]
+    leaves = [leaf_hash(each) for each in entries]
+    _write_tiles(tmp_path, leaves[:200], entries[:200])
+    found = ask(TileFolder(tmp_path, 200))
+    read = Path.read_bytes
+
+    def read_and_grow(path: Path) -> bytes:
+        """What the reader sees while a sealer fills the tile."""
+        try:
+            return read(path)
+        finally:
+            if not path.match("*.p/*"):
+                _write_tiles(tmp_path, leaves, entries)
+                for partial in tmp_path.rglob("*.p"):
+                    shutil.rmtree(partial)
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_grow)
+    assert ask(TileFolder(tmp_path, 200)) == found
 
 
 def _write_tiles(path: Path, leaves: list[bytes], entries: list[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -14,8 +15,11 @@ from coupon_ledger_audit.check import audit
 from coupon_ledger_audit.coupon_fold import STEPS
 from coupon_ledger_audit.fold import Fold
 from coupon_ledger_audit.report import Finding
-from tests.audit.broken_logs import BROKEN
-from tests.audit.logs import T0, VALUE, Log, Sealed, text, trust
+from tests.audit import broken_logs, broken_terms
+from tests.audit.broken_terms import AT_ONCE, GRACE, RELATIVE
+from tests.audit.logs import HELD, T0, VALID, VALUE, Life, Log, Sealed, text, trust
+
+BROKEN = broken_logs.BROKEN + broken_terms.BROKEN
 
 
 def found(log: Log) -> Finding | None:
@@ -100,12 +104,102 @@ def test_a_coupon_comes_back_and_is_used_again() -> None:
 def test_a_lock_for_the_same_order_may_outlast_the_validity() -> None:
     log = begun()
     life = log.issue("ann")
-    life.lock()
-    late = {"occurred_at": text(T0 + timedelta(days=10)), "request_id": "again"}
+    end = T0 + VALID
+    life.lock(occurred_at=text(end - HELD), lock_ends_at=text(end + HELD))
+    after = {"occurred_at": text(end + HELD / 2), "request_id": "again"}
     held = dict(zip(("order_id", "lock_id"), life.held or (), strict=True))
-    life.unlock(reason="locked_again", **late)
-    life.lock(order_id=held["order_id"], lock_ends_at=text(T0 + timedelta(days=11)), **late)
+    life.unlock(reason="locked_again", **after)
+    # To a day after the first of the two locks, and not a moment longer.
+    life.lock(order_id=held["order_id"], lock_ends_at=text(end - HELD + timedelta(days=1)), **after)
     assert found(log) is None
+
+
+def test_a_lock_lasts_a_day_at_most_and_a_late_use_follows_it() -> None:
+    log = begun()
+    life = log.issue("ann")
+    life.lock(occurred_at=text(T0), lock_ends_at=text(T0 + timedelta(days=1)))
+    life.unlock(reason="lock_ended", occurred_at=text(T0 + timedelta(days=1)))
+    # A late use of a hold whose end was written down locks again, for no time at all.
+    at = {"occurred_at": text(T0 + timedelta(days=2))}
+    life.lock(**at, lock_ends_at=at["occurred_at"])
+    life.use(**at, late=True)
+    assert found(log) is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "payload"),
+    [
+        (RELATIVE, AT_ONCE),
+        (RELATIVE | {"valid_delay_seconds": 60}, {"valid_from": 60, "valid_until": 9 * 86_400 + 60}),
+        (RELATIVE | {"valid_from": 86_400}, {"valid_from": 86_400, "valid_until": 10 * 86_400}),
+        (RELATIVE | {"valid_from": 86_400, "valid_until": 5 * 86_400}, {"valid_from": 86_400, "valid_until": 432_000}),
+        ({"ends_at_day_close": True, "time_zone": "Asia/Shanghai"}, {"valid_until": 9 * 86_400 + 16 * 3_600}),
+        ({"ends_at_day_close": True}, {}),
+    ],
+)
+def test_a_coupon_is_valid_as_its_batch_planned(plan: dict[str, Any], payload: dict[str, Any]) -> None:
+    """Whole numbers are seconds after the beginning of these logs."""
+    plan, payload = (
+        {
+            name: text(T0 + timedelta(seconds=value)) if type(value) is int and "seconds" not in name else value
+            for name, value in said.items()
+        }
+        for said in (plan, payload)
+    )
+    log = begun(**plan)
+    log.issue(**{"occurred_at": text(T0)} | payload)
+    assert found(log) is None
+
+
+def test_a_credit_restores_gives_grace_and_keeps_as_the_terms_say() -> None:
+    log = begun(terms={"return_policy": GRACE})
+    life = log.issue("ann")
+    life.lock()
+    life.debit()
+    life.lock()
+    life.use()
+    [(_, spent)] = life.debits.values()
+    after = T0 + VALID + timedelta(hours=1)
+    refund = {"occurred_at": text(after), "request_id": "refund"}
+    life.credit(restored=True, balance_minor=spent, **refund)
+    life.extend(valid_until=text(after + timedelta(days=3)), **refund)
+    # The order that had used it up is a part of the balance like the other, and its own refund is kept.
+    order_id, *part = life.used or ()
+    life.debits = {order_id: tuple(part)}
+    life.credit(reason="buyer_refund", credited_minor=0, balance_minor=spent)
+    assert found(log) is None
+
+
+def of_old() -> Log:
+    """A log whose terms are a benefit and a currency, and no more."""
+    log = begun()
+    terms = {"benefit": {"kind": "amount_off", "value_minor": VALUE}, "currency": "EUR"}
+    said = json.loads(log.rows[0].state) | {"terms": terms, "class_version": 1}
+    log.rows[0] = log.rows[0]._replace(state=json.dumps(said))
+    return log
+
+
+def test_terms_of_old_say_less_and_mean_what_was_so_then() -> None:
+    life = of_old().issue("ann")
+    life.lock()
+    life.use(merchant_funded_minor=VALUE, platform_funded_minor=0)
+    life.return_(reason="buyer_refund", restored=False, returned_minor=0)
+    assert found(life.log) is None
+
+
+def used_late(life: Life) -> None:
+    life.lock()
+    life.use(late=True, occurred_at=text(T0 + HELD))
+
+
+@pytest.mark.parametrize("step", [Life.transfer, Life.share, used_late])
+def test_terms_of_old_forbid_what_they_do_not_name(step: Callable[[Life], None]) -> None:
+    log = of_old()
+    step(log.issue("ann"))
+    finding = found(log)
+    assert finding is not None
+    assert "where the terms" in finding.text
+    assert finding.position == len(log.rows)
 
 
 def test_a_friends_lock_outlasts_the_sharing() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from coupon_ledger_audit.note import SigningKey, VerifierKey, open_checkpoint
+from coupon_ledger_audit.note import Checkpoint, SigningKey, VerifierKey, open_checkpoint, sign
 from ledger import use_cases
 from ledger.database import Database
 from projections.seal import checkpoints
@@ -285,6 +285,37 @@ def test_a_bundle_holds_single_coupons_or_everything(
     done = subprocess.run([*audit, "--coupon", coupons[1]], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert [each.name for each in tmp_path.glob(".bundle*")] == []
-    not_a_checkpoint = tmp_path / "nonsense"
-    not_a_checkpoint.write_text("nonsense")
-    failed(run("bundle", "--whole", "--since", str(not_a_checkpoint), "-o", str(output)), 2, "earlier checkpoint")
+
+
+def test_a_bundle_is_made_since_a_checkpoint_of_this_ledger_alone(
+    run: Run, database: Database, shop: Shop, folder: Path, tmp_path: Path
+) -> None:
+    key = SigningKey.generate(ORIGIN)
+    coupon_id = shop.coupon()
+    seal(database, folder, key)
+    signed = newest(database)
+    assert signed is not None
+    last, output = tmp_path / "last", tmp_path / "bundle.zip"
+    elsewhere = sign(Checkpoint(ORIGIN, signed.size, bytes(32)), key)
+    longer = sign(Checkpoint(ORIGIN, signed.size + 1, bytes(32)), key)
+    between = sign(Checkpoint(ORIGIN, signed.size - 1, bytes(32)), key)
+    wrong = [
+        ("nonsense", "the earlier checkpoint: the note has no signatures"),
+        (elsewhere, f"the earlier checkpoint of {signed.size} events is none of those of this ledger"),
+        (longer, f"the earlier checkpoint of {signed.size + 1} events is none of those of this ledger"),
+        (between, f"the earlier checkpoint of {signed.size - 1} events is none of those of this ledger"),
+    ]
+    for what in (("--whole",), ("--coupon", coupon_id)):
+        for text, word in wrong:
+            last.write_text(text, "utf-8")
+            result = run("bundle", *what, "--since", str(last), "-o", str(output))
+            failed(result, 2, word)
+            assert (result.stdout, result.stderr.count("\n"), output.exists()) == ("", 1, False)
+        # Another's signature on what is ours does no harm: what goes into the bundle is our own note.
+        last.write_text(sign(Checkpoint(ORIGIN, signed.size, signed.root), SigningKey.generate(ORIGIN)), "utf-8")
+        done = run("bundle", *what, "--since", str(last), "-o", str(output))
+        assert done.returncode == 0, done.stderr
+        audit = [sys.executable, "-m", "coupon_ledger_audit", str(output), "--key", str(key.verifier())]
+        said = subprocess.run(audit, capture_output=True, text=True)
+        assert f"the log begins with the {signed.size} events of an earlier checkpoint" in said.stdout, said.stdout
+        output.unlink()
