@@ -117,7 +117,7 @@ def get_coupon_proof(path: CouponPath, query: ProofQuery) -> Response:
         if query.since is None
         else {
             "size": query.since,
-            "proof": [_text(hash) for hash in extends(_folder(), _earlier(query.since, size).size, size)],
+            "proof": [_text(hash) for hash in extends(_folder(), _earlier(query.since, size)[0].size, size)],
         },
     }
     return answer(found)
@@ -132,7 +132,7 @@ def get_coupon_proof_bundle(path: CouponPath, query: ProofQuery) -> Response:
     with ledger().store.connection() as connection:
         streams = streams_of(connection, path.coupon_id)
     proven = _proven(streams)
-    earlier = [] if query.since is None else [_earlier(query.since, proven.signed.size).note]
+    earlier = [] if query.since is None else [_earlier(query.since, proven.signed.size)[1]]
     file = io.BytesIO()
     write_proven(file, _folder(), proven, earlier)
     name = f'attachment; filename="coupon-{path.coupon_id}.zip"'
@@ -160,13 +160,14 @@ def _proven(streams: Sequence[str]) -> Proven:
         time.sleep(POLL_SECONDS)
 
 
-def _earlier(since: int, size: int) -> Signed:
+def _earlier(since: int, size: int) -> tuple[Signed, str]:
+    """With the lines of witnesses and of a changed key, which came later."""
     with ledger().store.connection() as connection:
         signed = checkpoints.of_size(connection, since) if since <= size else None
-    if signed is None:
-        detail = "is not the size of a checkpoint that was signed"
-        raise InvalidField(errors=[{"parameter": "since", "code": InvalidField.code(), "detail": detail}])
-    return signed
+        if signed is None:
+            detail = "is not the size of a checkpoint that was signed"
+            raise InvalidField(errors=[{"parameter": "since", "code": InvalidField.code(), "detail": detail}])
+        return signed, checkpoints.cosigned(connection, signed)
 
 
 def _folder() -> SealFolder:

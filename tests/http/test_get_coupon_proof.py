@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import subprocess
 import sys
 import threading
+import zipfile
 
 import pytest
 
@@ -147,3 +149,17 @@ def test_the_bundle_convinces_an_auditor_who_has_the_key(auditor, scene, shop, d
     data[len(data) // 2] ^= 1
     bundle.write_bytes(data)
     assert subprocess.run(audit, capture_output=True, text=True).returncode == 1
+
+
+def test_an_earlier_checkpoint_has_the_lines_that_came_later(auditor, shop, database, scene, seal_folder):
+    """Of witnesses, and of a changed key: an auditor may have nothing else to know it by."""
+    scene.sealed()
+    since = auditor.get("/v1/audit/checkpoint").ok()["size"]
+    with superuser(database) as owner:
+        owner.execute("insert into cosignatures (size, place, lines) values (%s, 'w', E'— w AAAAAAAAAAAAAAAA\n')", (since,))
+    coupon_id = shop.coupon()
+    seal(database, seal_folder)
+    answer = auditor.get(f"/v1/coupons/{coupon_id}/proof.zip", since=since)
+    with zipfile.ZipFile(io.BytesIO(answer.response.data)) as bundle:
+        notes = [bundle.read(name).decode() for name in bundle.namelist() if "checkpoint" in name]
+    assert [note.splitlines()[1] for note in notes if note.endswith("— w AAAAAAAAAAAAAAAA\n")] == [str(since)]
