@@ -13,10 +13,10 @@ from typing import Any
 import psycopg
 from eventsourcing.persistence import JSONTranscoder
 
-from benchmarks.stored import MERCHANT, new_template, running_batch
+from benchmarks.stored import MERCHANT, running_batch
 from ledger import events, use_cases
 from ledger.application import Ledger
-from ledger.benefit import Benefit
+from ledger.benefit import Benefit, BenefitKind
 from ledger.database import Database
 from ledger.mapper import EventMapper
 from ledger.request import Request
@@ -30,9 +30,10 @@ AT_ONCE = 20_000
 PER_USER = 1_000
 """Coupons of a batch that a user may have: more than chance gives to anybody."""
 BEGINS = datetime(2020, 1, 1, tzinfo=UTC)
-"""So long ago that ten million events, ten seconds apart, and the last expiry are of the past."""
-HELD = timedelta(days=14)
-"""How long an order holds a coupon: mostly longer than the 2.3 days to its next event, so few uses are late."""
+"""So long ago that ten million events, a second apart, and the last expiry are of the past."""
+HELD, HELD_LONGER = timedelta(hours=23), timedelta(hours=24)
+"""How long an order holds a coupon: mostly longer than the 5.6 hours to its next event, so few uses are late."""
+TERMS: dict[str, Any] = {"currency": "EUR", "late_confirm": "accept", "transferable": True, "shareable": True}
 LIVES = (
     (30, "issued locked used"),
     (25, "issued expired"),
@@ -52,7 +53,8 @@ def store_lives(url: str, schema: str, count: int, seed: int = 1) -> None:
     """Grow the migrated ledger until its log holds exactly ``count`` events. The URL is that of the tables' owner."""
     ledger = Ledger(Store(Database(url, schema)))
     try:
-        templates = [new_template(ledger)] * BATCHES + [_voucher(ledger)] * VOUCHERS
+        templates = [_template(ledger, "amount_off")] * BATCHES
+        templates += [_template(ledger, "cash_voucher", leaves_balance=True)] * VOUCHERS
         batches = [(running_batch(ledger, count, template_id, PER_USER), template_id) for template_id in templates]
         head = ledger.store.head()
     finally:
@@ -71,11 +73,10 @@ def store_lives(url: str, schema: str, count: int, seed: int = 1) -> None:
         connection.execute("checkpoint")
 
 
-def _voucher(ledger: Ledger) -> str:
-    benefit = Benefit(kind="cash_voucher", value_minor=500, leaves_balance=True)
-    terms = Terms(benefit=benefit, currency="EUR")
-    request = Request(MERCHANT, "bench", "voucher", "digest")
-    answer = ledger.do(use_cases.create_template(request, name="voucher", terms=terms)).answer
+def _template(ledger: Ledger, kind: BenefitKind, **benefit: Any) -> str:
+    terms = Terms(benefit=Benefit(kind=kind, value_minor=500, **benefit), **TERMS)
+    request = Request(MERCHANT, "bench", kind, "digest")
+    answer = ledger.do(use_cases.create_template(request, name=kind, terms=terms)).answer
     return str(answer["template_id"])
 
 
@@ -84,7 +85,7 @@ def _events(chance: random.Random, batches: list[tuple[str, str]], count: int) -
     alive: list[_Life] = []
     born, at_once = 0, min(AT_ONCE, count // 15 + 1)
     for number in range(count):
-        now = BEGINS + timedelta(seconds=number * 10)
+        now = BEGINS + timedelta(seconds=number)
         slot = chance.randrange(at_once)
         if slot >= len(alive) or not alive[slot].steps:
             steps = chance.choices(scripts, weights)[0]
@@ -109,7 +110,7 @@ class _Life:
         self.user_id = self.holder_id = user_id
         self.steps = steps[::-1]
         self.version = self.locks = 0
-        self.valid_until = self.lock_ends_at = BEGINS
+        self.valid_until = self.locked_at = self.lock_ends_at = BEGINS
         self.balance_minor = 500
 
     def step(self, now: datetime) -> events.Event:
@@ -141,22 +142,22 @@ def _issued(life: _Life, now: datetime) -> dict[str, Any]:
 
 
 def _locked(life: _Life, now: datetime) -> dict[str, Any]:
-    life.locks, life.lock_ends_at = life.locks + 1, now + HELD
-    allocation = [{"line_id": "1", "product_id": "p-1", "discount_minor": 500}]
+    life.locks, life.locked_at, life.lock_ends_at = life.locks + 1, now, now + HELD
+    allocation = [{"line_id": "1", "product_id": "p-1", "discount_minor": life.balance_minor}]
     return life.hold | {
         "lock_ends_at": life.lock_ends_at,
         "order_total_minor": 4_000,
         "quote_digest": None,
         "holder_id": life.holder_id,
-        "discount_minor": 500,
+        "discount_minor": life.balance_minor,
         "allocation": allocation,
         "channel": "online",
         "lines_in_scope": [],
     }
 
 
-def _lock_extended(life: _Life, now: datetime) -> dict[str, Any]:
-    life.lock_ends_at = now + 2 * HELD
+def _lock_extended(life: _Life, _: datetime) -> dict[str, Any]:
+    life.lock_ends_at = life.locked_at + HELD_LONGER
     return life.hold | {"lock_ends_at": life.lock_ends_at}
 
 

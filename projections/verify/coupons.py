@@ -7,13 +7,17 @@ The first thing that is wrong with a stream is told; what follows from it is not
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from projections.verify.money import Bounds, Spending, check_money
-from projections.verify.plans import Batch, Plans, Terms
+from projections.verify.batches import Batch
+from projections.verify.money import Bounds, Spending, amount, check_money
+from projections.verify.plans import Plans
 from projections.verify.report import Broken
 from projections.verify.rows import Payload
+from projections.verify.terms import Terms
 
+LONGEST_LOCK = timedelta(days=1)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 FINAL = ("USED", "EXPIRED", "VOIDED")
 _STANDING = {
     "coupon.extended": ("UNUSED", "LOCKED"),
@@ -39,18 +43,21 @@ class Coupon:
     """One coupon, as far as its stream was read."""
 
     __slots__ = (
-        "balance", "batch", "batch_id", "bounds", "debits", "friends", "holder", "let_go", "lock_ends", "lock_id",
-        "order_id", "owner", "state", "stream", "terms", "use", "used_by", "valid_from", "valid_until",
+        "balance", "batch", "batch_id", "bounds", "debits", "friends", "held_since", "holder", "let_go",
+        "lock_ends", "lock_id", "order_id", "owner", "restored_by", "state", "stream", "terms", "use", "used_by",
+        "valid_from", "valid_until",
     )  # fmt: skip
+
+    terms: Terms
+    """Of a coupon that was issued right."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.state = ""
         self.batch: Batch | None = None
-        self.terms: Terms | None = None
         self.batch_id = self.owner = ""
-        self.order_id = self.lock_id = self.holder = self.let_go = self.used_by = ""
-        self.lock_ends = self.valid_from = self.valid_until = ""
+        self.order_id = self.lock_id = self.holder = self.let_go = self.used_by = self.restored_by = ""
+        self.held_since = self.lock_ends = self.valid_from = self.valid_until = _NEVER
         self.bounds: Bounds | None = None
         self.friends: list[str] = []
         self.balance: int | None = None
@@ -59,140 +66,166 @@ class Coupon:
 
     # --- steps; each changes the state, or raises Broken -----------------------------------------------------
 
-    def issued(self, event: Payload, plans: Plans, position: int) -> None:
+    def issued(self, event: Payload, at: datetime, plans: Plans, position: int) -> None:
         """The first event."""
         self._step("coupon.issued")
         self.state = "UNUSED"
         self.batch_id, self.owner = event["batch_id"], event["user_id"]
-        self.valid_from, self.valid_until = event["valid_from"], event["valid_until"]
         self.batch = batch = plans.batches.get(self.batch_id)
-        self.terms = plans.terms.get((event["template_id"], event["template_version"]))
         if batch is None:
             raise Broken("I2", "a coupon of a batch that is there", f"of {self.batch_id}")
-        if self.terms is None or batch.template != (event["template_id"], event["template_version"]):
+        if batch.terms is None or batch.template != (event["template_id"], event["template_version"]):
             pinned = f"{event['template_id']} version {event['template_version']}"
             raise Broken("custody", f"the terms of its batch, {batch.template[0]} version {batch.template[1]}", pinned)
+        self.terms = batch.terms
         if not batch.runs_at(position):
             raise Broken("I2", "a coupon of a batch that runs", f"{self.batch_id} does not run at {position}")
         if batch.claim_from is not None or batch.claim_until is not None:
-            at = _time(event["occurred_at"])
             late = batch.claim_until is not None and at >= batch.claim_until
             if late or (batch.claim_from is not None and at < batch.claim_from):
                 raise Broken("I2", "a coupon issued in the batch's claim window", f"at {event['occurred_at']}")
+        self.valid_from, self.valid_until = _time(event["valid_from"]), _time(event["valid_until"])
+        batch.check_validity(at, self.valid_from, self.valid_until)
 
-    def locked(self, event: Payload) -> None:
+    def locked(self, event: Payload, at: datetime) -> None:
         """An order holds it."""
         self._step("coupon.locked")
-        holder = event["holder_id"]
+        order_id, holder, ends = event["order_id"], event["holder_id"], _time(event["lock_ends_at"])
         if holder != self.owner and holder not in self.friends:
             raise Broken("custody", f"a lock for its owner {self.owner} or a friend", f"for {holder}")
+        if order_id in self.debits:
+            raise Broken("I5", "one use by an order", f"a lock for another by {order_id}")
         # Who changes the basket was in time when the order first held it, so only other locks are judged by the clock.
-        if self.let_go != event["request_id"]:
-            at = _time(event["occurred_at"])
-            if not _time(self.valid_from) <= at < _time(self.valid_until):
-                within = f"a lock in [{self.valid_from}, {self.valid_until})"
-                raise Broken("I7", within, f"at {event['occurred_at']}")
+        if self.let_go and self.let_go == event["request_id"]:
+            if (order_id, holder) != (self.order_id, self.holder):
+                raise Broken("I6", f"a lock for order {self.order_id} again", f"for {order_id} and {holder}")
+        else:
+            if not self.valid_from <= at < self.valid_until:
+                raise Broken("I7", f"a lock in {self._validity()}", f"at {event['occurred_at']}")
+            self.held_since = self.lock_ends = at
+        self._hold_until(ends)
         self.state = "LOCKED"
-        self.order_id, self.lock_id, self.holder = event["order_id"], event["lock_id"], holder
-        self.lock_ends, self.bounds = event["lock_ends_at"], Bounds(event)
+        self.order_id, self.lock_id, self.holder = order_id, event["lock_id"], holder
+        self.bounds = Bounds(event, self.terms, self._left())
 
-    def lock_extended(self, event: Payload) -> None:
+    def lock_extended(self, event: Payload, _: datetime) -> None:
         """The same lock, longer."""
         self._step("coupon.lock_extended")
         self._by_holder(event)
-        self.lock_ends = event["lock_ends_at"]
+        self._hold_until(_time(event["lock_ends_at"]))
 
-    def unlocked(self, event: Payload) -> None:
+    def unlocked(self, event: Payload, at: datetime) -> None:
         """The order lets go, or its time is over."""
         self._step("coupon.unlocked")
         self._by_holder(event)
+        if event["reason"] == "lock_ended" and at < self.lock_ends:
+            raise Broken("I6", f"a lock until {self.lock_ends.isoformat()}", f"its end at {event['occurred_at']}")
         self.state = "UNUSED"
         self.let_go = event["request_id"] if event["reason"] == "locked_again" else ""
 
-    def used(self, event: Payload) -> None:
+    def used(self, event: Payload, at: datetime) -> None:
         """Spent, whole or the rest of it."""
         self._step("coupon.used")
-        self._spend(event)
+        self._spend(event, at)
         left = self._left()
         if left is not None and left != event["discount_minor"]:
             raise Broken("I17", f"a use of all that is left, {left}", str(event["discount_minor"]))
         self.state = "USED"
         self.use, self.used_by = Spending(event["redemption_id"], event["discount_minor"]), event["order_id"]
 
-    def debited(self, event: Payload) -> None:
+    def debited(self, event: Payload, at: datetime) -> None:
         """Spent in part."""
         self._step("coupon.debited")
-        self._spend(event)
-        left = self._left()
-        if left is None or event["balance_minor"] != left - event["discount_minor"] or event["balance_minor"] <= 0:
-            raise Broken("I17", f"a balance of {left} less the debit", f"{event['balance_minor']}")
-        self.state, self.balance = "UNUSED", event["balance_minor"]
+        self._spend(event, at)
+        left, balance = self._left(), amount(event, "balance_minor")
+        if left is None or balance != left - event["discount_minor"] or not balance:
+            raise Broken("I17", f"a balance of {left} less the debit", str(balance))
+        self.state, self.balance = "UNUSED", balance
         self.debits[event["order_id"]] = Spending(event["redemption_id"], event["discount_minor"])
 
-    def returned(self, event: Payload) -> None:
+    def returned(self, event: Payload, at: datetime) -> None:
         """A use was undone, whole or by its lines."""
         self._step("coupon.returned")
         use = self.use
         if use is None or (event["order_id"], event["redemption_id"]) != (self.used_by, use.redemption_id):
             raise Broken("I5", f"a return of the use by {self.used_by}, once", f"by {event['order_id']}")
-        whole = self._undo(use, event, event["returned_minor"])
-        rule = self._rule(event)
-        if event["restored"] != (whole and rule != "keep_used"):
+        rule = self.terms.rule(event["reason"])
+        whole = use.undo(event, amount(event, "returned_minor"), rule)
+        if event["restored"] is not (whole and rule != "keep_used"):
             raise Broken("I7", f"a return as the policy says ({rule})", f"restored: {event['restored']}")
-        if _time(event["valid_until"]) < _time(self.valid_until):
-            raise Broken("I7", f"an end no earlier than {self.valid_until}", event["valid_until"])
-        self.valid_until = event["valid_until"]
+        until = self.valid_until
+        if whole and rule == "restore_with_grace":
+            until = max(until, at + self.terms.grace)
+        if _time(event["valid_until"]) != until:
+            raise Broken("I7", f"an end at {until.isoformat()} ({rule})", event["valid_until"])
+        self.valid_until = until
         if whole:
             self.use = None
         if event["restored"]:
             self.state, self.used_by = "UNUSED", ""
 
-    def credited(self, event: Payload) -> None:
+    def credited(self, event: Payload, _: datetime) -> None:
         """A part of a voucher that was spent is on it again."""
         self._step("coupon.credited")
         debit = self.debits.get(event["order_id"])
         if debit is None or event["redemption_id"] != debit.redemption_id:
             raise Broken("I5", "a credit of what the order spent, once", f"by {event['order_id']}")
-        if self._undo(debit, event, event["credited_minor"]):
+        credited_minor = amount(event, "credited_minor")
+        if debit.undo(event, credited_minor, self.terms.rule(event["reason"])):
             del self.debits[event["order_id"]]
-        if event["restored"] != (self.state == "USED" and event["credited_minor"] > 0):
+        restored = self.state == "USED" and credited_minor > 0
+        if event["restored"] is not restored:
             raise Broken("I7", "a credit that ends only its being used up", f"{self.state}, {event['restored']}")
-        face = self.terms.value_minor if self.terms else None
-        if face is not None and not 0 <= event["balance_minor"] <= face:
-            raise Broken("I17", f"a balance from 0 to {face}", str(event["balance_minor"]))
+        # A use that stands brings back what was on the voucher before it; one that was returned whole brings nothing.
+        before = self._left() or 0
+        if self.state == "USED" and self.use is None:
+            before = 0
+        elif restored and self.use is not None:
+            before = self.use.returned_minor
+        if amount(event, "balance_minor") != before + credited_minor:
+            raise Broken("I17", f"a balance of {before + credited_minor}", str(event["balance_minor"]))
         self.balance = event["balance_minor"]
-        if event["restored"]:
+        if restored:
             if self.use is not None:
                 self.debits[self.used_by] = self.use
-            self.state, self.use, self.used_by = "UNUSED", None, ""
+            self.state, self.use, self.used_by, self.restored_by = "UNUSED", None, "", event["request_id"]
 
-    def expired(self, event: Payload) -> None:
+    def expired(self, event: Payload, at: datetime) -> None:
         """The end of validity was written down."""
         self._step("coupon.expired")
-        if not _time(event["valid_until"]) == _time(self.valid_until) == _time(event["occurred_at"]):
-            raise Broken("I7", f"an expiry at {self.valid_until}", f"at {event['occurred_at']}")
+        if not _time(event["valid_until"]) == self.valid_until == at:
+            raise Broken("I7", f"an expiry at {self.valid_until.isoformat()}", f"at {event['occurred_at']}")
         self.state = "EXPIRED"
 
-    def voided(self, _: Payload) -> None:
+    def voided(self, _event: Payload, _at: datetime) -> None:
         """Withdrawn."""
         self._step("coupon.voided")
         self.state = "VOIDED"
 
-    def extended(self, event: Payload) -> None:
+    def extended(self, event: Payload, at: datetime) -> None:
         """Valid for longer."""
         self._step("coupon.extended")
-        if _time(event["valid_until_before"]) != _time(self.valid_until):
-            raise Broken("I7", f"an extension from {self.valid_until}", f"from {event['valid_until_before']}")
-        self.valid_until = event["valid_until"]
+        before, until = _time(event["valid_until_before"]), _time(event["valid_until"])
+        if before != self.valid_until or until <= before:
+            found = f"from {event['valid_until_before']} to {event['valid_until']}"
+            raise Broken("I7", f"an extension from {self.valid_until.isoformat()} to later", found)
+        # What is over stays so, but for a voucher that a return's credit made unused again, or that an order holds.
+        if at >= before and self.state == "UNUSED" and self.restored_by != event["request_id"]:
+            raise Broken("I7", f"an extension before {before.isoformat()}", f"at {event['occurred_at']}")
+        self.valid_until = until
 
-    def transferred(self, event: Payload) -> None:
+    def transferred(self, event: Payload, _: datetime) -> None:
         """Given to another user."""
         self._step("coupon.transferred")
+        if not self.terms.transferable or event["to_user_id"] == self.owner:
+            raise Broken("custody", "a gift that the terms allow, to another user", f"to {event['to_user_id']}")
         self.owner, self.friends = event["to_user_id"], []
 
-    def shared(self, event: Payload) -> None:
+    def shared(self, event: Payload, _: datetime) -> None:
         """Lent to friends."""
         self._step("coupon.shared")
+        if not self.terms.shareable:
+            raise Broken("custody", "no sharing, which the terms do not allow", f"with {event['with_user_ids']}")
         self.friends = event["with_user_ids"]
 
     # --- what they share -------------------------------------------------------------------------------------
@@ -229,43 +262,50 @@ class Coupon:
             found = f"order {event['order_id']}, lock {event['lock_id']}"
             raise Broken("I6", f"order {self.order_id}, lock {self.lock_id}", found)
 
-    def _spend(self, event: Payload) -> None:
+    def _hold_until(self, ends: datetime) -> None:
+        """No lock is shortened, and none holds the coupon for more than a day since the order took it."""
+        if not self.lock_ends <= ends <= self.held_since + LONGEST_LOCK:
+            until = f"[{self.lock_ends.isoformat()}, {(self.held_since + LONGEST_LOCK).isoformat()}]"
+            raise Broken("I4", f"a lock that ends in {until}", f"at {ends.isoformat()}")
+        self.lock_ends = ends
+
+    def _validity(self) -> str:
+        return f"[{self.valid_from.isoformat()}, {self.valid_until.isoformat()})"
+
+    def _spend(self, event: Payload, at: datetime) -> None:
         self._by_holder(event)
         if event["holder_id"] != self.holder:
             raise Broken("I6", f"a use by {self.holder}, for whom it is held", f"by {event['holder_id']}")
-        if event["late"] != (_time(event["occurred_at"]) >= _time(self.lock_ends)):
-            raise Broken("I6", f"late from {self.lock_ends} on", f"late: {event['late']} at {event['occurred_at']}")
+        if event["late"] is not (at >= self.lock_ends):
+            found = f"late: {event['late']} at {event['occurred_at']}"
+            raise Broken("I6", f"late from {self.lock_ends.isoformat()} on", found)
+        if event["late"]:
+            self._check_late(event, at)
         if event["order_id"] in self.debits:
             raise Broken("I5", "one use by an order", f"another by {event['order_id']}")
-        if self.terms is not None and self.bounds is not None:
-            check_money(event, self.terms, self.bounds)
+        assert self.bounds is not None
+        check_money(event, self.terms, self.bounds)
+
+    def _check_late(self, event: Payload, at: datetime) -> None:
+        if not self.terms.accepts_late:
+            raise Broken("I6", "no late use, which the terms refuse", f"one at {event['occurred_at']}")
+        if not self.valid_from <= at < self.valid_until:
+            raise Broken("I7", f"a late use in {self._validity()}", f"at {event['occurred_at']}")
+        if self.holder != self.owner and self.holder not in self.friends:
+            raise Broken("custody", f"a late use by its owner {self.owner} or a friend", f"by {self.holder}")
 
     def _left(self) -> int | None:
-        if self.terms is None or not self.terms.leaves_balance:
+        terms = self.terms
+        if not terms.leaves_balance:
             return None
-        return self.terms.value_minor if self.balance is None else self.balance
-
-    def _undo(self, spent: Spending, event: Payload, given_minor: int) -> bool:
-        """Count what is undone; whether that is all of it."""
-        parts = sum(part["discount_minor"] for part in event["lines"])
-        undone = parts if event["lines"] else spent.discount_minor - spent.lines
-        spent.lines += undone
-        spent.returned_minor += given_minor
-        if not 0 <= given_minor <= undone or spent.lines > spent.discount_minor:
-            raise Broken("I17", f"at most {spent.discount_minor} given back in all", f"{given_minor} of {undone} now")
-        if given_minor != (0 if self._rule(event) == "keep_used" else undone):
-            raise Broken("I17", f"what the policy gives back of {undone}", str(given_minor))
-        return spent.lines == spent.discount_minor
-
-    def _rule(self, event: Payload) -> str:
-        return self.terms.return_rules.get(event["reason"], "") if self.terms else ""
+        return terms.value_minor if self.balance is None else self.balance
 
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-STEPS: dict[str, Callable[[Coupon, Payload], None]] = {
+STEPS: dict[str, Callable[[Coupon, Payload, datetime], None]] = {
     f"coupon.{step.__name__}": step
     for step in (
         Coupon.locked, Coupon.lock_extended, Coupon.unlocked, Coupon.used, Coupon.debited, Coupon.returned,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from ledger import limits
-from projections.verify.plans import Batch, Plans, Supply
+from projections.verify.batches import Batch, Supply
+from projections.verify.plans import Plans
 from projections.verify.report import Findings
 from projections.verify.snapshot import Connection, Moment, rows, streamed
 
@@ -78,6 +79,12 @@ def check_quota(moment: Moment, found: Findings) -> None:
         found.add("I3", position, f"{batch_id} {owner}", f"at most {most}", f"{counted}")
 
 
+def check_redemptions(moment: Moment, found: Findings) -> None:
+    """I5 of all coupons together: no redemption is there twice."""
+    for position, stream, redemption_id in rows(moment.connection, _REDEEMED_AGAIN):
+        found.add("I5", position, stream, f"one redemption {redemption_id}", "another")
+
+
 def check_holds(moment: Moment, held: Mapping[str, tuple[str, datetime]], found: Findings) -> None:
     """Live holds, both ways; those whose end is over count for nothing and may lie there."""
     stored = {id: (owner, ends_at) for id, owner, ends_at in rows(moment.connection, _HOLDS, (moment.now,))}
@@ -128,11 +135,20 @@ select position, before, recorded_at::text, recorded_before::text, stream
   from (select notification_id as position, lag(notification_id, 1, 0::bigint) over w as before, recorded_at,
                lag(recorded_at) over w as recorded_before, originator_id as stream
           from events window w as (order by notification_id)) e
- where position <> before + 1 or recorded_at < recorded_before - interval '{CLOCK_STEP_SECONDS} s'
+ where position <> before + 1
+    or recorded_at < greatest(recorded_before, '1970-01-01Z') - interval '{CLOCK_STEP_SECONDS} s'
  order by position
 """  # noqa: S608
 
 _STOCK = "select batch_id, quantity, issued from batch_stock"
+
+_REDEEMED_AGAIN = """
+select e.notification_id, e.originator_id, r.redemption_id
+  from (select redemption_id, min(position) as first from redeemed group by redemption_id having count(*) > 1) d
+  join redeemed r on r.redemption_id = d.redemption_id and r.position > d.first
+  join events e on e.notification_id = r.position
+ order by r.position limit 1000
+"""
 
 _HOLDS = "select coupon_id, owner, ends_at from user_holds where ends_at > %s"
 

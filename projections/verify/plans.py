@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from projections.verify.report import Findings
-from projections.verify.rows import Payload, Reader
+from projections.verify.batches import Batch
+from projections.verify.report import Broken, Findings
+from projections.verify.rows import UNREADABLE, Payload, Reader, whole
 from projections.verify.snapshot import Connection, streamed
-
-MONEY_OFF = ("amount_off", "cash_voucher")
+from projections.verify.terms import Terms
 
 # State before to state after, by topic; '' is before the first event.
 _STEPS: dict[str, dict[str, str]] = {
@@ -38,122 +35,6 @@ _STEPS: dict[str, dict[str, str]] = {
 }
 
 
-class Terms(NamedTuple):
-    """What of a template's version can be judged without a basket."""
-
-    kind: str
-    value_minor: int | None
-    percent_permyriad: int | None
-    max_discount_minor: int | None
-    leaves_balance: bool
-    currency: str
-    merchant_share_permyriad: int
-    live_locks_per_user: int | None
-    return_rules: Mapping[str, str]
-
-    @classmethod
-    def of(cls, terms: Mapping[str, Any]) -> Terms:
-        """From the payload of the template's event."""
-        benefit = terms["benefit"]
-        return cls(
-            benefit["kind"],
-            benefit["value_minor"],
-            benefit["percent_permyriad"],
-            benefit["max_discount_minor"],
-            benefit["leaves_balance"],
-            terms["currency"],
-            terms["merchant_share_permyriad"],
-            terms["live_locks_per_user"],
-            terms["return_policy"],
-        )
-
-    @property
-    def face_minor(self) -> int | None:
-        """The most that one coupon can take off; ``None`` where the order alone bounds it."""
-        known = [self.max_discount_minor, self.value_minor if self.kind in MONEY_OFF else None]
-        return min((most for most in known if most is not None), default=None)
-
-    def most_minor(self, order_total_minor: int | None) -> int | None:
-        """The same on an order of that total."""
-        known = [self.face_minor]
-        if order_total_minor is not None and self.kind != "free_shipping":
-            known.append(order_total_minor)
-            if self.percent_permyriad is not None:
-                known.append((order_total_minor * self.percent_permyriad + 9_999) // 10_000)
-        return min((most for most in known if most is not None), default=None)
-
-
-class Supply:
-    """A most that changes now and then, and what was taken of it between the changes."""
-
-    def __init__(self) -> None:
-        self.since: list[int] = []
-        self.mosts: list[int] = []
-        self.taken: list[int] = []
-        self.last = 0
-        """Position of the last event that counts."""
-
-    def set(self, position: int, most: int) -> None:
-        """From this position on."""
-        self.since.append(position)
-        self.mosts.append(most)
-        self.taken.append(0)
-        self.last = max(self.last, position)
-
-    def take(self, position: int, amount: int) -> None:
-        """At this position, which may come in any order."""
-        self.taken[max(0, bisect_right(self.since, position) - 1) if len(self.since) > 1 else 0] += amount
-        self.last = max(self.last, position)
-
-    @property
-    def total(self) -> int:
-        """All that was taken."""
-        return sum(self.taken)
-
-    def first_excess(self) -> tuple[int, int] | None:
-        """(Most, position of the change after it or the log's end as 0) of the first time when too much was taken."""
-        total = 0
-        for index, (most, taken) in enumerate(zip(self.mosts, self.taken, strict=True)):
-            total += taken
-            if total > most:
-                return most, self.since[index + 1] if index + 1 < len(self.since) else 0
-        return None
-
-
-class Batch:
-    """A batch as its stream says."""
-
-    __slots__ = (
-        "budget", "claim_from", "claim_until", "day_zone", "id", "issued", "limits", "merchant_id", "quantity",
-        "running", "states", "template", "terms",
-    )  # fmt: skip
-
-    def __init__(self, created: Payload, terms: Terms | None) -> None:
-        self.id: str = created["originator_id"].removeprefix("batch-")
-        self.merchant_id: str = created["merchant_id"]
-        self.template: tuple[str, int] = (created["template_id"], created["template_version"])
-        self.terms = terms
-        self.quantity, self.budget = Supply(), Supply()
-        self.limits: tuple[int | None, int | None, int | None, int | None] = (
-            created["per_user_limit"],
-            created["per_user_day_limit"],
-            created["per_day_limit"],
-            created["per_person_limit"],
-        )
-        self.day_zone: str = created["time_zone"]
-        self.claim_from = _moment(created["claim_from"])
-        self.claim_until = _moment(created["claim_until"])
-        self.running: list[int] = []
-        """Positions from which on it runs, does not run, runs again, and so on."""
-        self.states: Counter[str] = Counter()
-        """Its coupons, by the state that their own events say."""
-        self.issued = 0
-
-    def runs_at(self, position: int) -> bool:
-        """Whether it issued at that position."""
-        return bisect_right(self.running, position) % 2 == 1
-
-
 class Codes:
     """A set of codes as its stream says."""
 
@@ -175,7 +56,7 @@ class Codes:
         self.merchant_id: str = generated["merchant_id"]
         self.batch_id: str = generated["batch_id"]
         self.kind: str = generated["kind"]
-        self.count: int = generated["count"]
+        self.count = whole(generated, "count")
         self.generated_at = position
         self.revoked_at: int | None = None
         self.exported = False
@@ -192,7 +73,7 @@ class Job:
         self.id: str = started["originator_id"].removeprefix("job-")
         self.merchant_id: str = started["merchant_id"]
         self.batch_id: str = started["batch_id"]
-        self.rows: int = started["rows"]
+        self.rows = whole(started, "rows")
         self.started_at = position
         self.state = "RUNNING"
         self.finished: tuple[int, int] | None = None
@@ -230,12 +111,18 @@ class Plans:
             payload["originator_id"] = stream
             try:
                 getattr(self, f"_{topic.partition('.')[0]}")(topic, version, payload, position, before, after, found)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except Broken as broken:
+                check, expected, is_found = broken.args
+                found.add(check, position, stream, expected, is_found)
+            except UNREADABLE as error:
                 found.add("catalogue", position, stream, f"{topic} whose fields can be read", repr(error))
+        for batch in self.batches.values():
+            if batch.raised_at is not None:
+                found.add("plans", batch.raised_at, f"batch-{batch.id}", "a review of what was raised", "none")
 
     def _template(self, topic: str, version: int, payload: Payload, *_: Any) -> None:
         id = payload["originator_id"].removeprefix("template-")
-        self.terms[id, version] = Terms.of(payload["terms"])
+        self.terms[id, version] = Terms(payload["terms"])
         if topic == "template.created":
             self.template_merchants[id] = payload["merchant_id"]
 
@@ -244,42 +131,30 @@ class Plans:
     ) -> None:
         stream = payload["originator_id"]
         if topic == "batch.created":
-            batch = Batch(payload, self.terms.get((payload["template_id"], payload["template_version"])))
+            terms = self.terms.get((payload["template_id"], payload["template_version"]))
+            batch = Batch(payload, terms, position)
             self.batches[batch.id] = batch
-            batch.quantity.set(position, payload["quantity"])
-            if payload["budget_minor"] is not None:
-                batch.budget.set(position, payload["budget_minor"])
             owner = self.template_merchants.get(batch.template[0])
             if batch.terms is None:
                 found.add("plans", position, stream, "terms of a template that is there", f"{batch.template}")
             elif owner != batch.merchant_id:
                 found.add("I16", position, stream, f"a template of {batch.merchant_id}", f"of {owner}")
-            return
-        batch = self.batches[stream.removeprefix("batch-")]
-        if (before == "RUNNING") != (after == "RUNNING"):
-            batch.running.append(position)
-        if topic == "batch.quantity_changed":
-            self._change(batch.quantity, payload["quantity_before"], payload["quantity"], stream, position, found)
-        elif topic == "batch.budget_changed":
-            self._change(batch.budget, payload["budget_before_minor"], payload["budget_minor"], stream, position, found)
-
-    @staticmethod
-    def _change(supply: Supply, before: int, most: int, stream: str, position: int, found: Findings) -> None:
-        known = supply.mosts[-1] if supply.mosts else None
-        if known != before:
-            found.add("plans", position, stream, f"a change from {known}", f"from {before}")
-        supply.set(position, most)
+        elif known := self.batches.get(stream.removeprefix("batch-")):
+            if (before == "RUNNING") != (after == "RUNNING"):
+                known.running.append(position)
+            known.check_step(topic, payload, before)
+            if topic in ("batch.quantity_changed", "batch.budget_changed"):
+                known.check_change(topic[6:].partition("_")[0], payload, before, position)
 
     def _codes(self, topic: str, _version: int, payload: Payload, position: int, *_: Any) -> None:
         if topic == "codes.generated":
             made = Codes(payload, position)
             self.codes[made.id] = made
-            return
-        codes = self.codes[payload["originator_id"].removeprefix("codes-")]
-        if topic == "codes.exported":
-            codes.exported = True
-        else:
-            codes.revoked_at = position
+        elif codes := self.codes.get(payload["originator_id"].removeprefix("codes-")):
+            if topic == "codes.exported":
+                codes.exported = True
+            else:
+                codes.revoked_at = position
 
     def _job(
         self, topic: str, _version: int, payload: Payload, position: int, _before: str, after: str, _: Findings
@@ -287,15 +162,10 @@ class Plans:
         if topic == "job.started":
             begun = Job(payload, position)
             self.jobs[begun.id] = begun
-            return
-        job = self.jobs[payload["originator_id"].removeprefix("job-")]
-        job.state = after
-        if topic == "job.finished":
-            job.finished, job.finished_at = (payload["issued"], payload["refused"]), position
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+        elif job := self.jobs.get(payload["originator_id"].removeprefix("job-")):
+            job.state = after
+            if topic == "job.finished":
+                job.finished, job.finished_at = (payload["issued"], payload["refused"]), position
 
 
 def _words(steps: Mapping[str, str]) -> str:

@@ -35,15 +35,30 @@ class Check(NamedTuple):
 
 CHECKS = (
     Check("catalogue", "Each row of the log is an event of the catalogue, and has its fields."),
-    Check("plans", "Templates, batches, sets of codes and jobs take only the steps that there are."),
-    Check("custody", "Each event of a coupon names its batch, its terms and its owner of that moment, and no other."),
+    Check(
+        "plans",
+        "Templates, batches, codes and jobs take only the steps that there are, and those that need it with approval.",
+    ),
+    Check(
+        "custody",
+        "Each event of a coupon names its batch, terms and owner of then, and it changes hands as the terms allow.",
+    ),
     Check("I1", "Of each batch, the coupons issued are those that are unused, locked, used, expired and voided."),
     Check("I2", "No batch ever issued more than its quantity, or while it did not run."),
     Check("I3", "No user, person or day got more of a batch than its limits allow, and no receipt was used twice."),
-    Check("I4", "An order that holds a coupon holds it alone: nobody else locks, voids or gives it away meanwhile."),
-    Check("I5", "A coupon is used at most once at a time, by an order at most once, and returned at most once."),
-    Check("I6", "Only the order and the lock that hold a coupon use it or let it go, and a late use says that it is."),
-    Check("I7", "Nothing leaves a final state but by the pinned return policy, and nothing is locked out of validity."),
+    Check("I4", "An order that holds a coupon holds it alone, for a day at most, and no lock of it is shortened."),
+    Check(
+        "I5",
+        "A coupon is used at most once at a time, by an order once, and returned once; no redemption is there twice.",
+    ),
+    Check(
+        "I6",
+        "Only the order and lock that hold a coupon use it or let it go; a late use says so, and the terms accept it.",
+    ),
+    Check(
+        "I7",
+        "Nothing leaves a final state but by the return policy; validity is as planned, and no lock is out of it.",
+    ),
     Check("I8", "The events of each stream are numbered from 1 without a hole, in the order of their positions."),
     Check(
         "I9",
@@ -77,7 +92,10 @@ CHECKS = (
         "Every event names the merchant whose stream, batch and template it concerns.",
         "That no merchant sees another's objects is shown by tests of every operation.",
     ),
-    Check("I17", "Discounts, returns, balances and budgets are within what the pinned terms and the batch allow."),
+    Check(
+        "I17",
+        "What locks promise, discounts, returns, balances and budgets are what the pinned terms and the batch allow.",
+    ),
     Check(
         "I18",
         "No guard counts anything that no event explains, so nothing is left of what was refused or cut off.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,6 +13,33 @@ Payload = dict[str, Any]
 
 COLUMNS = {"originator_id", "originator_version"}
 """Fields that are columns of their own."""
+
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What Python raises for fields that are not what they must be."""
+MOST = 1 << 63
+"""Above every number of the ledger, and of the database."""
+
+
+def whole(payload: Mapping[str, Any], name: str) -> int:
+    """A count, an amount or a length of time of a plan, which is not negative. Raises ``ValueError`` for others."""
+    value = payload[name]
+    if type(value) is not int or not 0 <= value < MOST:
+        raise ValueError(f"{name} is {value!r}, and no whole number from 0 to below 2^63")
+    return value
+
+
+def whole_if_given(payload: Mapping[str, Any], name: str) -> int | None:
+    """The same, where it may be null."""
+    return None if payload[name] is None else whole(payload, name)
+
+
+def true(payload: Mapping[str, Any], name: str) -> bool:
+    """Whether a plan says so. Raises ``ValueError`` for what is neither true nor false."""
+    value = payload[name]
+    if type(value) is not bool:
+        raise ValueError(f"{name} is {value!r}, and neither true nor false")
+    return value
 
 
 class Shape(NamedTuple):

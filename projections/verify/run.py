@@ -72,6 +72,7 @@ def _check_log(looked: Moment, found: Findings, progress: Progress) -> None:
         lambda: guards.check_positions(looked, found),
         lambda: guards.check_batches(looked, plans, found),
         lambda: guards.check_quota(looked, found),
+        lambda: guards.check_redemptions(looked, found),
         lambda: guards.check_holds(looked, held, found),
         lambda: guards.check_requests(looked, found),
         lambda: beside.check_codes(looked, plans, found),

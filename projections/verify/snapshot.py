@@ -37,6 +37,8 @@ _BOOKS = {
     "owed": "batch_id text, owner text, position bigint, most bigint",
     # Whose request each event was: alone is 1 where a coupon's own id guards against repeats, 2 for an expiry.
     "asked": "merchant_id text, request_id text, position bigint, alone smallint",
+    # Uses: no two have one id.
+    "redeemed": "redemption_id text, position bigint",
     # Coupons for which a code was exchanged that is good for one.
     "exchanged": "stream text, codes_id text, batch_id text, position bigint",
 }
@@ -86,6 +88,7 @@ class Books:
         self._connection = connection
         self.owed: list[tuple[str, str, int, int | None]] = []
         self.asked: list[tuple[str, str, int, int]] = []
+        self.redeemed: list[tuple[str, int]] = []
         self.exchanged: list[tuple[str, str, str, int]] = []
 
     def write(self) -> None:

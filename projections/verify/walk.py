@@ -9,19 +9,18 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.rows import tuple_row
 
 from ledger.aggregate import coupon_id
-from ledger.calendar import zone
 from ledger.issuance.job import SOURCE
+from projections.verify.batches import Batch
 from projections.verify.coupons import STEPS, Coupon
-from projections.verify.plans import Batch, Plans
+from projections.verify.plans import Plans
 from projections.verify.report import Broken, Findings
-from projections.verify.rows import Payload, Reader
+from projections.verify.rows import UNREADABLE, Payload, Reader
 from projections.verify.snapshot import Books, Connection, Moment
 
 PAGE = 20_000
@@ -103,20 +102,22 @@ class Walk:
                 self._found.add("I16", position, stream, "a merchant that is named", found)
             elif payload["merchant_id"] != merchant:
                 self._found.add("I16", position, stream, f"merchant {merchant}", f"{payload['merchant_id']}")
-            self._check_time(stream, datetime.fromisoformat(payload["occurred_at"]), position, recorded_at)
+            at = datetime.fromisoformat(payload["occurred_at"])
+            self._check_time(stream, at, position, recorded_at)
             request_id = payload["request_id"]
             alone = 0
             if issued:
                 alone = stream[7:] == coupon_id(payload["batch_id"], request_id, 0)
-                self._count(stream, payload, merchant, position)
+                self._count(stream, payload, at, merchant, position)
             elif topic == "coupon.expired":
                 alone = 2
             elif topic in SPENT:
                 self._books.owed.append((f" order {merchant}", payload["order_id"], position, None))
+                self._books.redeemed.append((payload["redemption_id"], position))
             self._books.asked.append((merchant, request_id, position, int(alone)))
             if self._judging and topic.startswith("coupon."):
-                self._judge(topic, payload, position)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self._judge(topic, payload, at, position)
+        except UNREADABLE as error:
             self._found.add("catalogue", position, stream, f"{topic} whose fields can be read", repr(error))
             self._judging = False
 
@@ -127,14 +128,14 @@ class Walk:
             expected = f"an event of {recorded_at.astimezone(UTC).isoformat()} or before, when it was recorded"
             self._found.add("times", position, stream, expected, f"of {occurred_at.isoformat()}")
 
-    def _judge(self, topic: str, payload: Payload, position: int) -> None:
+    def _judge(self, topic: str, payload: Payload, at: datetime, position: int) -> None:
         coupon = self._coupon
         try:
             if topic == "coupon.issued":
-                coupon.issued(payload, self._plans, position)
+                coupon.issued(payload, at, self._plans, position)
             else:
                 coupon.check_named(payload)
-                STEPS[topic](coupon, payload)
+                STEPS[topic](coupon, payload, at)
         except Broken as broken:
             check, expected, found = broken.args
             self._found.add(check, position, coupon.stream, expected, found)
@@ -149,7 +150,7 @@ class Walk:
                 self._merchant = self._plans.template_merchants.get(known.template[0], self._merchant)
         return self._merchant
 
-    def _count(self, stream: str, issued: Payload, merchant: str, position: int) -> None:
+    def _count(self, stream: str, issued: Payload, at: datetime, merchant: str, position: int) -> None:
         """What an issue takes of stock, limits, receipts, codes and jobs."""
         batch = self._plans.batches.get(issued["batch_id"])
         facts = issued["facts"]
@@ -158,7 +159,7 @@ class Walk:
             batch.quantity.take(position, 1)
             if batch.budget.since and batch.terms is not None:
                 batch.budget.take(position, batch.terms.face_minor or 0)
-            self._count_limits(batch, issued, position)
+            self._count_limits(batch, issued, at, position)
         if facts:
             if receipt := facts.get("points_receipt"):
                 self._books.owed.append((f" points {merchant}", receipt, position, 1))
@@ -174,7 +175,7 @@ class Walk:
             ):
                 job.issued += 1
 
-    def _count_limits(self, batch: Batch, issued: Payload, position: int) -> None:
+    def _count_limits(self, batch: Batch, issued: Payload, at: datetime, position: int) -> None:
         user_most, user_day_most, day_most, person_most = batch.limits
         owed, user_id = self._books.owed, issued["user_id"]
         if user_most is not None:
@@ -182,7 +183,7 @@ class Walk:
         if person_most is not None:
             owed.append((batch.id, f" person {issued['facts'].get('person')}", position, person_most))
         if day_most is not None or user_day_most is not None:
-            day = datetime.fromisoformat(issued["occurred_at"]).astimezone(_zone(batch.day_zone)).date().isoformat()
+            day = at.astimezone(batch.day_zone).date().isoformat()
             if day_most is not None:
                 owed.append((batch.id, f" day {day}", position, day_most))
             if user_day_most is not None:
@@ -206,11 +207,10 @@ class Walk:
         if not coupon.state or coupon.batch is None:
             return
         coupon.batch.states[coupon.state] += 1
-        if coupon.state == "LOCKED" and coupon.terms is not None and coupon.terms.live_locks_per_user is not None:
-            ends = datetime.fromisoformat(coupon.lock_ends)
-            if ends > self._moment.now:
-                owner = f"{coupon.batch.merchant_id} {coupon.batch.template[0]} {coupon.holder}"
-                self.held[coupon.stream.removeprefix("coupon-")] = (owner, ends)
+        limited = coupon.state == "LOCKED" and coupon.terms.live_locks_per_user is not None
+        if limited and coupon.lock_ends > self._moment.now:
+            owner = f"{coupon.batch.merchant_id} {coupon.batch.template[0]} {coupon.holder}"
+            self.held[coupon.stream.removeprefix("coupon-")] = (owner, coupon.lock_ends)
         self._coupon = Coupon("")
 
     def _misplaced(self, stream: str, version: int, expected: int, position: int, last: int) -> None:
@@ -247,11 +247,6 @@ def _calm_collector() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@lru_cache(maxsize=1_000)
-def _zone(name: str) -> tzinfo:
-    return UTC if name == "UTC" else zone(name)
 
 
 _READ = """

@@ -27,6 +27,7 @@ from projections.verify.report import IDS, Report
 from projections.verify.run import verify
 from tests.conftest import Shop
 from tests.postgres.bustle import Bustle
+from tests.postgres.trade import Trade
 
 OF_LOG = [id for id in IDS if id not in ("I10", "I15")]
 LATE = "2026-11-01T00:00:00Z"
@@ -484,6 +485,31 @@ def test_each_break_is_found_by_its_check_alone(busy: Database, tampering: Tampe
     position = BREAKS[name].do(tampering)
     report = verify(busy, only=OF_LOG)
     assert wrong(report) == {BREAKS[name].check: position}, [check.findings for check in report.checks if not check.ok]
+
+
+@pytest.mark.parametrize("fields", [{"quantity": "9"}, {"time_zone": "Nowhere"}, {"per_user_limit": 2**63}])
+def test_whatever_a_plan_says_there_is_a_verdict(busy: Database, tampering: Tampering, fields: dict[str, Any]) -> None:
+    position, _, _ = tampering.find("topic = 'batch.created' and payload->>'per_day_limit' is not null")
+    tampering.edit(position, **fields)
+    first = verify(busy).first_wrong
+    assert first is not None
+    assert (first.id, first.first_bad_position) == ("catalogue", position)
+    assert str(next(iter(fields.values()))) in first.findings[0].found
+
+
+@pytest.mark.parametrize("when", ["infinity", "-infinity", "4714-11-24 00:00+00 BC", "294276-12-31 23:59:59+00"])
+def test_whenever_a_row_was_recorded_there_is_a_verdict(busy: Database, tampering: Tampering, when: str) -> None:
+    [(head,)] = tampering.ask("select max(notification_id) from events")
+    tampering.ask("update events set recorded_at = %s where notification_id >= %s - 1", when, head)
+    report = verify(busy, only=["I9", "times"])
+    assert wrong(report)["times"] == head - 1
+
+
+@pytest.mark.parametrize("seed", [40, 41])
+def test_nothing_is_wrong_in_a_shops_trade(shop: Shop, database: Database, seed: int) -> None:
+    Trade(shop, seed).go_on(700)
+    report = verify(database, only=OF_LOG)
+    assert wrong(report) == {}, [check for check in report.checks if not check.ok]
 
 
 STATED = Terms(
