@@ -24,6 +24,7 @@ class ServerTooOld(LedgerError):
 class SchemaNewer(LedgerError):
     """The database was migrated by a newer release."""
 
+
 OLDEST_SERVER = 17
 """The first major release of PostgreSQL with ``transaction_timeout``, which bounds every session of the service."""
 

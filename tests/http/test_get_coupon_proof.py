@@ -156,7 +156,9 @@ def test_an_earlier_checkpoint_has_the_lines_that_came_later(auditor, shop, data
     scene.sealed()
     since = auditor.get("/v1/audit/checkpoint").ok()["size"]
     with superuser(database) as owner:
-        owner.execute("insert into cosignatures (size, place, lines) values (%s, 'w', E'— w AAAAAAAAAAAAAAAA\n')", (since,))
+        owner.execute(
+            "insert into cosignatures (size, place, lines) values (%s, 'w', E'— w AAAAAAAAAAAAAAAA\n')", (since,)
+        )
     coupon_id = shop.coupon()
     seal(database, seal_folder)
     answer = auditor.get(f"/v1/coupons/{coupon_id}/proof.zip", since=since)
