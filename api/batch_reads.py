@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import Response
@@ -11,7 +12,7 @@ from flask_openapi3.models.tag import Tag
 from api import answers, contract
 from api.access import caller, operation_name
 from api.csv_text import csv_answer
-from api.exchange import answer, caught_up, ledger, owned_history
+from api.exchange import Connection, answer, ledger, owned_history, read_together
 from api.wire import AtLeastQuery, BatchPath, NoQuery
 from ledger import errors
 from ledger.aggregate import text_of
@@ -21,6 +22,7 @@ from ledger.limits import budget_key
 from ledger.stock import taken
 from ledger.work import fold
 from projections import queries
+from projections.queries import BalanceRow
 
 batch_reads = APIBlueprint(
     "batch_reads",
@@ -88,12 +90,16 @@ def get_batch_balance_csv(path: BatchPath, query: AtLeastQuery) -> Response:
 def _balance(path: BatchPath, query: AtLeastQuery) -> dict[str, Any]:
     history = owned_history("batch", path.batch_id, errors.BatchNotFound)
     store = ledger().store
-    # The log knows the batch, so a read model that does not is behind, and waiting for its creation is right.
-    position = caught_up(max(query.at_least, history[0].position), "batch_balance", "coupon_status", together=True)
-    now = store.now()
-    with store.connection() as connection:
+
+    def read(connection: Connection) -> tuple[BalanceRow, int | None, datetime]:
+        now = store.now(connection)
         row = queries.balance(connection, caller().merchant_id, path.batch_id, now)
-        budget_taken_minor = taken(connection, budget_key(path.batch_id))
+        return row, taken(connection, budget_key(path.batch_id)), now
+
+    # The log knows the batch, so a read model that does not is behind, and waiting for its creation is right.
+    at_least = max(query.at_least, history[0].position)
+    found, position = read_together(store, at_least, ("batch_balance", "coupon_status"), read)
+    row, budget_taken_minor, now = found
     return {
         "batch_id": row.batch_id,
         "state": row.state,

@@ -6,12 +6,15 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 from wsgiref.types import WSGIEnvironment
 
 import orjson
+import psycopg
 from flask import Response, current_app, g, request
+from psycopg import sql
 from werkzeug.datastructures import Headers
 
 from api.access import caller
@@ -21,6 +24,7 @@ from ledger.application import Ledger
 from ledger.errors import InvalidField, NotCaughtUp, NotFound
 from ledger.events import Recorded
 from ledger.request import Request
+from ledger.store import Store
 from ledger.work import Receipt, Work
 from projections import queries
 from projections.catalogue import VERSIONS
@@ -32,6 +36,8 @@ POLL_SECONDS = 0.02
 NO_MATCH = -1
 """A version that no object has."""
 NO_HEADERS: Mapping[str, str] = {}
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
 
 
 def ledger() -> Ledger:
@@ -129,27 +135,60 @@ def owned_history(category: str, id: str, missing: type[NotFound]) -> Sequence[R
     return history
 
 
-def caught_up(at_least: int, *names: str, together: bool = False) -> int:
+def caught_up(at_least: int, *names: str) -> int:
     """The position that the named read models show at least, once that is ``at_least``.
 
-    ``together`` is for figures that are made of several models: then they are at one position too, as they are at the
-    head of the log unless one of them was stopped. No connection is held while waiting, so that readers who wait
-    cannot keep writers from the database. Raises ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is
-    missing, of an older release until it is rebuilt, or stopped at a fault.
+    No connection is held while waiting, so that readers who wait cannot keep writers from the database. Raises
+    ``NotCaughtUp`` after ``WAIT_SECONDS``, and at once when a model is missing, of an older release until it is
+    rebuilt, or stopped at a fault.
     """
+    return _read_when(ledger().store, at_least, names, lambda _: None, together=False)[1]
+
+
+def read_together(store: Store, at_least: int, names: Sequence[str], read: Callable[[Connection], T]) -> tuple[T, int]:
+    """Figures that are made of the named read models, and the position at which all of these are, as ``caught_up``.
+
+    Both are of one snapshot, for the models need not move together: one may be stopped, and of a backlog each half is
+    folded by itself.
+    """
+    try:
+        return _read_when(store, at_least, names, read, together=True)
+    except psycopg.errors.UndefinedTable:  # nobody ever folded them
+        raise NotCaughtUp(position=at_least) from None
+
+
+def _read_when(
+    store: Store, at_least: int, names: Sequence[str], read: Callable[[Connection], T], *, together: bool
+) -> tuple[T, int]:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        with ledger().store.connection() as connection:
+        with store.connection() as connection, _snapshot(connection, names if together else ()):
             models = [
                 model
                 for model in queries.status(connection)
                 if model.name in names and model.version == VERSIONS[model.name]
             ]
-        positions = {model.position for model in models}
-        position = min(positions, default=0)
-        if len(models) >= len(names) and position >= at_least and (len(positions) == 1 or not together):
-            return position
+            positions = {model.position for model in models}
+            position = min(positions, default=0)
+            if len(models) >= len(names) and position >= at_least and (len(positions) == 1 or not together):
+                return read(connection), position
         stopped = len(models) < len(names) or any(model.state == "FAULTED" for model in models)
         if stopped or time.monotonic() >= deadline:
             raise NotCaughtUp(position=at_least)
         time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _snapshot(connection: Connection, names: Sequence[str]) -> Iterator[None]:
+    """One snapshot of these read models. They are locked before it is taken, for else it could see no row of a table
+    that takes the place of another meanwhile."""
+    if not names:
+        yield
+        return
+    with connection.transaction():
+        views = sql.SQL(", ").join(map(sql.Identifier, names))
+        connection.execute(_SNAPSHOT.format(views))
+        yield
+
+
+_SNAPSHOT = sql.SQL("set transaction isolation level repeatable read read only; lock table {} in access share mode")

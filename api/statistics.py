@@ -18,7 +18,7 @@ from api import contract, cursors, problems
 from api import statistics_answers as answers
 from api.access import caller, operation_name
 from api.csv_text import csv_answer
-from api.exchange import answer, caught_up, ledger, owned_history
+from api.exchange import Connection, answer, caught_up, ledger, owned_history, read_together
 from api.wire import PAGE_DEFAULT, AtLeastQuery, Cursor, Id, Label, Limit
 from ledger import errors
 from projections import statistics as figures
@@ -78,13 +78,14 @@ REFUSALS_OF_DAYS = (errors.BatchNotFound, errors.InvalidPeriod, errors.NotCaught
 @statistics.get("/daily", responses=contract.read(answers.DailyStatistics, problems.BadCursor, *REFUSALS_OF_DAYS))
 def get_daily_statistics(query: DailyQuery) -> Response:
     """Read what happened to coupons by day, batch and channel of issue."""
-    read, position = _daily(query)
+    read = _daily(query)
     name = f"daily {query.batch_id} {query.first} {query.until}"
     after: Place | None = None
     if query.cursor:
         day, batch_id, channel = cursors.unseal(name, query.cursor)
         after = date.fromisoformat(day), batch_id, channel
-    page, more = _page(read(after, query.limit + 1), query.limit)
+    found, position = read(after, query.limit + 1)
+    page, more = _page(found, query.limit)
     following = cursors.seal(name, list(page[-1].place)) if more else None
     return answer({"days": [_day_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
@@ -92,12 +93,11 @@ def get_daily_statistics(query: DailyQuery) -> Response:
 @statistics.get("/daily.csv", responses=contract.figures_csv(*REFUSALS_OF_DAYS))
 def get_daily_statistics_csv(query: DailyCsvQuery) -> Response:
     """Read the same as CSV, every row of it."""
-    read, position = _daily(query)
-    return _csv("daily", position, answers.DailyFigures, map(_day_with_rates, _all(read)))
+    return _csv("daily", answers.DailyFigures, _day_with_rates, _daily(query))
 
 
-def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[DailyRow]], int]:
-    """How to read the days that are asked for, and the position that they show at least."""
+def _daily(query: DailyCsvQuery) -> Callable[[Place | None, int], tuple[list[DailyRow], int]]:
+    """How to read the days that are asked for, with the position that they show."""
     try:
         figures.check_range(query.first, query.until)
     except errors.InvalidPeriod as refusal:
@@ -105,16 +105,17 @@ def _daily(query: DailyCsvQuery) -> tuple[Callable[[Place | None, int], list[Dai
     at_least = query.at_least
     if query.batch_id is not None:
         at_least = max(at_least, owned_history("batch", query.batch_id, errors.BatchNotFound)[0].position)
-    position = caught_up(at_least, *DAILY_MODELS, together=True)
     store, merchant_id = ledger().store, caller().merchant_id
 
-    def read(after: Place | None, limit: int) -> list[DailyRow]:
-        with store.connection() as connection:
+    def read(after: Place | None, limit: int) -> tuple[list[DailyRow], int]:
+        def rows(connection: Connection) -> list[DailyRow]:
             return figures.daily(
                 connection, merchant_id, query.first, query.until, batch_id=query.batch_id, after=after, limit=limit
             )
 
-    return read, position
+        return read_together(store, at_least, DAILY_MODELS, rows)
+
+    return read
 
 
 def _day_with_rates(row: DailyRow) -> dict[str, Any]:
@@ -140,10 +141,11 @@ class FunnelQuery(FunnelCsvQuery):
 @statistics.get("/funnel", responses=contract.read(answers.Funnel, problems.BadCursor, errors.NotCaughtUp))
 def get_funnel(query: FunnelQuery) -> Response:
     """Read how far the coupons of each batch came, and what that brought, in the order of the batches' ids."""
-    read, position = _funnel(query)
+    read = _funnel(query)
     name = f"funnel {query.campaign}"
     after = cursors.unseal(name, query.cursor)[0] if query.cursor else None
-    page, more = _page(read(after, query.limit + 1), query.limit)
+    found, position = read(after, query.limit + 1)
+    page, more = _page(found, query.limit)
     following = cursors.seal(name, [page[-1].place]) if more else None
     return answer({"batches": [_batch_with_rates(row) for row in page], "next_cursor": following, "position": position})
 
@@ -151,19 +153,19 @@ def get_funnel(query: FunnelQuery) -> Response:
 @statistics.get("/funnel.csv", responses=contract.figures_csv(errors.NotCaughtUp))
 def get_funnel_csv(query: FunnelCsvQuery) -> Response:
     """Read the same as CSV, every batch."""
-    read, position = _funnel(query)
-    return _csv("funnel", position, answers.BatchFunnel, map(_batch_with_rates, _all(read)))
+    return _csv("funnel", answers.BatchFunnel, _batch_with_rates, _funnel(query))
 
 
-def _funnel(query: FunnelCsvQuery) -> tuple[Callable[[str | None, int], list[FunnelRow]], int]:
-    position = caught_up(query.at_least, *FUNNEL_MODELS, together=True)
+def _funnel(query: FunnelCsvQuery) -> Callable[[str | None, int], tuple[list[FunnelRow], int]]:
     store, merchant_id = ledger().store, caller().merchant_id
 
-    def read(after: str | None, limit: int) -> list[FunnelRow]:
-        with store.connection() as connection:
+    def read(after: str | None, limit: int) -> tuple[list[FunnelRow], int]:
+        def rows(connection: Connection) -> list[FunnelRow]:
             return figures.funnel(connection, merchant_id, campaign=query.campaign, after=after or "", limit=limit)
 
-    return read, position
+        return read_together(store, query.at_least, FUNNEL_MODELS, rows)
+
+    return read
 
 
 def _batch_with_rates(row: FunnelRow) -> dict[str, Any]:
@@ -215,16 +217,23 @@ def _page(found: list[RowT], limit: int) -> tuple[list[RowT], bool]:
     return found[:limit], len(found) > limit
 
 
-def _all(read: Callable[[Any, int], list[RowT]]) -> Iterator[RowT]:
-    after = None
-    while rows := read(after, PIECE_ROWS):
-        yield from rows
-        after = rows[-1].place
-
-
-def _csv(name: str, position: int, columns: type[BaseModel], rows: Iterator[dict[str, Any]]) -> Response:
+def _csv(
+    name: str,
+    columns: type[BaseModel],
+    shown: Callable[[RowT], dict[str, Any]],
+    read: Callable[[Any, int], tuple[list[RowT], int]],
+) -> Response:
+    """All rows, read in pieces; the first is read before the answer begins, so that it may be refused."""
     heading = list(columns.model_fields)
-    return csv_answer(name, position, heading, ([row[column] for column in heading] for row in rows))
+    first, position = read(None, PIECE_ROWS)
+
+    def lines() -> Iterator[list[object]]:
+        rows = first
+        while rows:
+            yield from ([shown(row)[column] for column in heading] for row in rows)
+            rows, _ = read(rows[-1].place, PIECE_ROWS)
+
+    return csv_answer(name, position, heading, lines())
 
 
 def _parameter(name: str, refusal: errors.LedgerError) -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import Any
 import psycopg
 
 from projections import checkpoints
-from projections.beside import name_beside
 
 FROZEN_SECONDS = 1.5
 """So long a leader may keep PostgreSQL waiting: it asks for news several times a second."""
@@ -36,7 +35,11 @@ class Lease:
     def take(self, connection: Connection) -> bool:
         """Lead from now on, or see that another session does. Ask again until it is so, a few times a second."""
         [(leads,)] = checkpoints.rows(connection, _TAKE)
-        if not leads:
+        if leads:
+            with connection.transaction():
+                connection.execute("set local role none")  # sessions may be ended by their own login
+                checkpoints.rows(connection, _END_BESIDE)
+        else:
             self._watch(connection)
         return bool(leads)
 
@@ -46,13 +49,13 @@ class Lease:
 
     def _watch(self, connection: Connection) -> None:
         with connection.transaction():
-            connection.execute("set local role none")  # sessions may be ended by their own login
+            connection.execute("set local role none")
             seen = next(iter(checkpoints.rows(connection, _LEADER)), None)
             if seen is None or seen != self._seen:
                 self._seen, self._seen_at = seen, time.monotonic()
             elif time.monotonic() - self._seen_at > self._patience_seconds:
                 log.warning("the projector that leads is frozen: its session %d is ended", seen[0])
-                checkpoints.rows(connection, _END, (seen[0], name_beside(seen[0])))
+                checkpoints.rows(connection, "select pg_terminate_backend(%s)", (seen[0],))
                 self._seen = None
                 # On a machine that is too slow for our patience, two would end each other for ever.
                 self._patience_seconds = min(2 * self._patience_seconds, PATIENCE_LIMIT_SECONDS)
@@ -70,5 +73,12 @@ select a.pid, a.state_change
    and a.wait_event_type = 'Client'
 """
 
-# With the session that folds beside it.
-_END = "select pg_terminate_backend(pid) from pg_stat_activity where pid = %s or application_name = %s"
+# What the leader of before still has in hand in the session beside its own would hold half of the checkpoints for as
+# long as PostgreSQL waits for a copy.
+_END_BESIDE = """
+select pg_terminate_backend(pid)
+  from pg_locks
+ where locktype = 'advisory' and granted and objsubid = 2 and objid = 2
+   and classid = 'projection_checkpoints'::regclass::oid
+   and database = (select oid from pg_database where datname = current_database())
+"""

@@ -249,7 +249,7 @@ def wallet(
 def balance(connection: Connection, merchant_id: str, batch_id: str, now: datetime) -> BalanceRow:
     """A batch's coupons by their states at ``now``; the sum is exact. Raises ``BatchNotFound``.
 
-    Needs coupon status and batch balance at one position, which they are while neither is FAULTED.
+    Needs a snapshot in which coupon status and batch balance are at one position.
     """
     found = rows(connection, BalanceRow, "balance", merchant_id=merchant_id, batch_id=batch_id, now=now)
     if not found:

@@ -7,7 +7,7 @@ kept, so that ``switch_back`` can put it in place again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -101,7 +101,8 @@ def rebuild_each(
     """Fold read models again and flip to the results, which are right by definition: they are the log's.
 
     They are told one by one, as they are done. One that cannot be folded, or whose place is not free, stays as it was,
-    and the others go on. The log is read once for all, up to where the first of them is compared with its live table.
+    and the others go on. The log is read once for all, up to where the first of them is compared with its live table;
+    but again for each that an event had stopped, which is compared where it stopped.
 
     ``progress(done, total)`` counts positions. ``fold_skipped_by`` is who has the events folded that this version was
     let pass over: with the flip, that is taken back on the record. Raises ``RebuildRunning`` before it begins. It does
@@ -116,10 +117,13 @@ def rebuild_each(
                 drop_tables(connection, projection.name, "rebuild")
                 with connection.transaction():
                     projection.create_table(connection, table)
-            with closing(refold(dict(tables))) as together:
-                yield from _fold_together(together, _first_compared(connection, projections), progress)
-            for projection, table in together.tables.items():
-                with closing(refold({projection: table}, position=together.position)) as fold:
+            stopped = _stopped(connection, projections)
+            with closing(refold({each: table for each, table in tables.items() if each not in stopped})) as together:
+                yield from _fold_together(together, _first_compared(connection, together.tables), progress)
+            begin = dict.fromkeys(together.tables, together.position) | dict.fromkeys(stopped, 0)
+            for projection, position in begin.items():
+                table = tables[projection]
+                with closing(refold({projection: table}, position=position)) as fold:
                     try:
                         yield _finish(connection, fold, projection, table, progress, fold_skipped_by)
                     except (Unfoldable, ReadInTheWay) as error:
@@ -130,7 +134,14 @@ def rebuild_each(
                     drop(connection, table)
 
 
-def _first_compared(connection: Connection, projections: Sequence[Projection]) -> int:
+def _stopped(connection: Connection, projections: Iterable[Projection]) -> list[Projection]:
+    """Those that an event stopped in this version."""
+    running = checkpoints.running(connection)
+    live = {projection: checkpoints.at(connection, projection.name)[0] for projection in projections}
+    return [each for each, version in live.items() if version == each.version and (each.name, version) not in running]
+
+
+def _first_compared(connection: Connection, projections: Iterable[Projection]) -> int:
     """The first position at which a table is compared with its live one; the head where none will be."""
     live = {projection: checkpoints.at(connection, projection.name) for projection in projections}
     compared = [position for projection, (version, position) in live.items() if version == projection.version]

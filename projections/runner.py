@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import wait
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg
@@ -112,7 +112,7 @@ class Runner:
 
     def _report_outdated(self, connection: Connection) -> None:
         ours = {projection.name: projection.version for projection in self.projections}
-        for name, version in checkpoints.running(connection):
+        for name, version in checkpoints.rows(connection, "select name, version from projection_checkpoints"):
             if ours.get(name, version) != version:
                 log.error("projection %s stands still at version %d: rebuild it as %d", name, version, ours[name])
 
@@ -154,13 +154,13 @@ class Runner:
     def _fold_backlog(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> bool:
         """Fold the chunk in two sessions at once: PostgreSQL writes for one half while we add up for the other."""
         half = (len(group) + 1) // 2
-        other = self._beside.begin(connection, lambda session: self._fold(session, group[half:], chunk))
+        other = self._beside.begin(lambda session: self._fold(session, group[half:], chunk))
         try:
             well = self._fold(connection, group[:half], chunk)
-            while not wait([other], ALIVE_SECONDS).done:
-                connection.execute("select")
         finally:
-            wait([other])
+            while not wait([other], ALIVE_SECONDS).done:
+                with suppress(psycopg.Error):  # where it is lost, that is known already or will be
+                    connection.execute("select")
         return other.result() and well
 
     def _fold(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> bool:

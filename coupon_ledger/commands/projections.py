@@ -114,7 +114,7 @@ def skips(settings: Settings, name: str | None, as_json: bool) -> None:
 def rebuild(context: click.Context, names: tuple[str, ...], outdated: bool, fold_skipped: bool, by: str | None) -> None:
     """Fold the whole log again beside the live tables, compare, and switch.
 
-    The log is read once for all. Exit code 1: one could not be rebuilt, and is as it was; the others are done.
+    The log is read once for all that run. Exit code 1: one could not be rebuilt, and is as it was; the others are done.
     """
     if bool(names) == outdated:
         raise click.UsageError("say which: a NAME or several, or --all that are outdated")

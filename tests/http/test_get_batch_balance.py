@@ -7,9 +7,11 @@ import io
 from dataclasses import replace
 
 from api import answers
+from api.exchange import read_together
 from ledger import use_cases
 from ledger.benefit import Benefit
 from ledger.coupon import Redemption
+from projections import queries
 from tests.unit.specs import TERMS
 
 STATES = ("pending", "unused", "locked", "used", "expired", "voided")
@@ -99,6 +101,22 @@ def test_refuses_figures_of_two_positions(as_role, database, shop, project):
     analyst = as_role("analyst")
     analyst.get(f"/v1/batches/{batch_id}/balance").refused(503, "not_caught_up")
     analyst.get(f"/v1/batches/{batch_id}/balance.csv").refused(503, "not_caught_up")
+
+
+def test_figures_and_position_are_of_one_snapshot(ledger, shop, project):
+    """Also where all models move on between the two."""
+    batch_id = shop.batch(quantity=50, per_user_limit=None)
+    shop.coupon(batch_id=batch_id)
+    position = project()
+
+    def read(connection):
+        shop.coupon(batch_id=batch_id)
+        assert project() > position
+        return queries.balance(connection, "merchant-1", batch_id, ledger.store.now(connection)).issued
+
+    models = ("batch_balance", "coupon_status")
+    assert read_together(ledger.store, 0, models, read) == (1, position)
+    assert read_together(ledger.store, position + 1, models, lambda _: None)[1] > position
 
 
 def test_a_batch_that_the_read_model_does_not_know_yet_is_not_missing(operator, shop, project):

@@ -225,7 +225,7 @@ def test_a_long_read_delays_the_flip_and_costs_nothing(database: Database, batch
 def test_several_are_folded_in_one_pass(
     shop: Any, database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where one of them stands further back than the others, and one is of another version."""
+    """Also where one is of another version; one that stopped further back has a pass of its own."""
     runner = Runner(database)
     runner.catch_up()
     with owner(database) as connection:
@@ -247,11 +247,12 @@ def test_several_are_folded_in_one_pass(
     told = list[tuple[int, int]]()
     done = list(rebuild_each(database, PROJECTIONS, lambda *each: told.append(each)))
     rebuilt = [each for each in done if isinstance(each, Rebuilt)]
-    assert [each.name for each in rebuilt] == [projection.name for projection in PROJECTIONS]
+    ran = [projection.name for projection in PROJECTIONS if projection.name != "funnel"]
+    assert [each.name for each in rebuilt] == [*ran, "funnel"]
     assert {each.name for each in rebuilt if each.same is not True} == {"wallet"}
     assert {each.position for each in rebuilt} == {head}
-    assert [each for each in read if each[0] == 0] == [(0, head - 1)]
-    assert sum(last - after for after, last in read) < head + 2 * len(PROJECTIONS)
+    assert [each for each in read if each[0] == 0] == [(0, head), (0, head - 1)]
+    assert sum(last - after for after, last in read) < 2 * head + 2 * len(PROJECTIONS)
     assert told[-1] == (head, head)
     for name, found in before.items():
         if name not in ("funnel", "wallet"):
