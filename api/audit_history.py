@@ -131,7 +131,7 @@ def get_user_state(path: UserPath, query: UserStateQuery) -> Response:
     with store.connection() as connection:
         then = _moment(connection, query)
         page, following = _page(connection, path.user_id, query, then)
-        found = holders.user_moment(reading.histories(store, connection, page), path.user_id, then)
+        found = holders.user_moment(reading.histories(store, connection, page, then.true.position), path.user_id, then)
     return answer({"user_id": path.user_id, **_as_of(then), **found, "next": following})
 
 
@@ -198,7 +198,7 @@ def get_user_difference(path: UserPath, query: UserDifferenceQuery) -> Response:
     with store.connection() as connection:
         begin, end = _begin(connection, query), _end(connection, query)
         page, following = _page(connection, path.user_id, query, end)
-        histories = reading.histories(store, connection, page)
+        histories = reading.histories(store, connection, page, end.true.position)
     found = _in_order(query, lambda: differences.user_difference(histories, path.user_id, begin, end, query.basis))
     shown = {"begin": _as_of(begin), "end": _as_of(end), **found, "next": following}
     return answer({"user_id": path.user_id, **shown})

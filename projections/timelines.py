@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from psycopg.rows import tuple_row
 
 from ledger.errors import NotCaughtUp
 from ledger.events import Recorded
-from ledger.history.reading import LAST_POSITION, page_of, select
+from ledger.history.reading import page_of, select
 from ledger.store import Store
 from projections import checkpoints, queries
 from projections.catalogue import VERSIONS
@@ -42,25 +43,61 @@ def user_page(
 
     A page skips nothing that the log held when it was read. Raises ``NotCaughtUp`` as ``user_streams`` does.
     """
-    asked = _asked(connection, merchant_id, user_id, checkpoints.head(connection))
-    # The statement sees all that it finds as one moment of the log, which may be later than that one.
-    asked |= {"position": LAST_POSITION, "after": after, "limit": limit}
-    return select(store, connection, USER_PAGE, asked)
+    head = checkpoints.head(connection)
+    asked = _asked(connection, merchant_id, user_id, head) | {"after": after, "limit": limit}
+    # What was recorded since the coupons were looked for may be of one more: it waits for the next page.
+    return [recorded for recorded in select(store, connection, USER_PAGE, asked) if recorded.position <= head]
 
 
 def _asked(connection: Connection, merchant_id: str, user_id: str, position: int) -> dict[str, Any]:
     """Parameters of the statements below, for all that the log holds up to the position."""
-    user = {"merchant_id": merchant_id, "user_id": user_id, "user": f"{merchant_id}\n{user_id}"}
     for model in queries.status(connection):
         near = model.position >= position - BEHIND_LIMIT
         if near and (model.name, model.version) == ("wallet", VERSIONS["wallet"]):
-            return {**user, "folded": model.position, "position": position}
+            unfolded = _unfolded(connection, merchant_id, user_id, model.position, position)
+            user = {"merchant_id": merchant_id, "user_id": user_id, "user": f"{merchant_id}\n{user_id}"}
+            return {**user, "unfolded": unfolded}
     raise NotCaughtUp(position=position)
 
 
-# The wallets' position was read before them, so they hold all up to there, and are never set back. An event that they
-# were made to pass over is looked at as one that they have yet to fold; it may be no JSON. Who got a coupon as a gift
-# is told by the wallets and by these events alone: the index of the log has who gave it.
+def _unfolded(connection: Connection, merchant_id: str, user_id: str, folded: int, position: int) -> list[str]:
+    """The coupons, as streams, that came to the user by events which the wallets have yet to fold or passed over.
+
+    One that cannot be read came to nobody. The database cannot tell which those are without failing at some of them.
+    """
+    cursor = connection.cursor(row_factory=tuple_row, binary=True)
+    return [
+        stream
+        for stream, state in cursor.execute(UNFOLDED, {"folded": folded, "position": position})
+        if _came_to(state) == (merchant_id, user_id)
+    ]
+
+
+def _came_to(state: bytes) -> tuple[Any, Any]:
+    """The merchant, and the user who got the coupon."""
+    try:
+        payload = orjson.loads(state)
+    except orjson.JSONDecodeError:
+        return None, None
+    if not isinstance(payload, dict):
+        return None, None
+    return payload.get("merchant_id"), payload.get("to_user_id", payload.get("user_id"))
+
+
+# Who got a coupon as a gift is told by the wallets and by these events alone: the index of the log has who gave it.
+UNFOLDED = """
+select originator_id, state
+  from events
+ where notification_id > %(folded)s and notification_id <= %(position)s
+   and topic in ('coupon.issued', 'coupon.transferred')
+ union all
+select e.originator_id, e.state
+  from projection_skips k
+  join events e on e.notification_id = k.position
+ where k.name = 'wallet' and e.topic in ('coupon.issued', 'coupon.transferred')
+"""
+
+# The wallets' position was read before them, so they hold all up to there, and are never set back.
 _STREAMS_OF_USER = """
     select 'coupon-' || coupon_id as stream
       from wallet
@@ -70,20 +107,7 @@ _STREAMS_OF_USER = """
       from events
      where topic in ('coupon.transferred', 'coupon.shared') and users_passed(topic, state) @> array[%(user)s]
      union
-    select u.originator_id
-      from (select originator_id, topic, state
-              from events
-             where notification_id > %(folded)s and notification_id <= %(position)s
-             union all
-            select e.originator_id, e.topic, e.state
-              from projection_skips k
-              join events e on e.notification_id = k.position
-             where k.name = 'wallet') u
-     cross join lateral (
-           select case when u.state is json object then convert_from(u.state, 'utf8')::jsonb end as payload offset 0) p
-     where u.topic in ('coupon.issued', 'coupon.transferred')
-       and p.payload->>'merchant_id' = %(merchant_id)s
-       and coalesce(p.payload->>'to_user_id', p.payload->>'user_id') = %(user_id)s
+    select unnest(%(unfolded)s::text[])
 """
 
 USER_STREAMS = f"""

@@ -17,7 +17,7 @@ from coupon_ledger.commands.output import json_option
 from coupon_ledger.commands.times import time
 from coupon_ledger.servers import open_ledger, servers
 from coupon_ledger.settings import Settings
-from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, NotFound
+from ledger.errors import BatchNotFound, CouponNotFound, InvalidField, InvalidPeriod, NotFound
 from ledger.events import Recorded
 from ledger.history import batches, coupons, differences, holders, reading
 from ledger.history.differences import Basis
@@ -80,7 +80,8 @@ def coupon(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **as
         elif end is None:
             show_state(then, coupons.coupon_moment(events, then), as_json)
         else:
-            show_difference(then, end, differences.coupon_difference(events, then, end, basis), as_json)
+            found = _in_order(asked, lambda: differences.coupon_difference(events, then, end, basis))
+            show_difference(then, end, found, as_json)
 
 
 @history.command()
@@ -98,7 +99,7 @@ def batch(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **ask
         elif end is None:
             show_state(then, batches.batch_moment(connection, events, then, None), as_json)
         else:
-            found = differences.batch_difference(connection, events, then, end, basis, None)
+            found = _in_order(asked, lambda: differences.batch_difference(connection, events, then, end, basis, None))
             show_difference(then, end, found, as_json)
 
 
@@ -119,7 +120,9 @@ def order(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **ask
         elif end is None:
             show_state(then, holders.order_moment(store, connection, merchant_id, id, then), as_json)
         else:
-            found = differences.order_difference(store, connection, merchant_id, id, then, end, basis)
+            found = _in_order(
+                asked, lambda: differences.order_difference(store, connection, merchant_id, id, then, end, basis)
+            )
             show_difference(then, end, found, as_json)
 
 
@@ -141,7 +144,8 @@ def user(settings: Settings, /, id: str, merchant_id: str, as_json: bool, **aske
     if end is None:
         show_state(then, holders.user_moment(histories, id, then), as_json)
     else:
-        show_difference(then, end, differences.user_difference(histories, id, then, end, basis), as_json)
+        found = _in_order(asked, lambda: differences.user_difference(histories, id, then, end, basis))
+        show_difference(then, end, found, as_json)
 
 
 @click.command()
@@ -233,6 +237,15 @@ def _moment(connection: Connection, options: Mapping[str, str], **asked: Any) ->
     except InvalidField as refusal:
         field = refusal.facts["field"]
         raise click.BadParameter(refusal.detail.removeprefix(f"{field} "), param_hint=options[field]) from None
+
+
+def _in_order(asked: Mapping[str, Any], compare: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The comparison; where the first moment lies after the second, the refusal names the option that says this."""
+    try:
+        return compare()
+    except InvalidPeriod as refusal:
+        option = "--until" if asked["until_position"] is None else "--until-position"
+        raise click.BadParameter(refusal.detail, param_hint=option) from None
 
 
 def _whole(page: Page) -> Iterator[Recorded]:

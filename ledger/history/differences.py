@@ -75,7 +75,7 @@ def _cuts(begin: Moment, end: Moment, basis: Basis) -> tuple[Cut, Cut]:
     if basis == "true":  # by one log: what came between the looks at its end was true at both or at neither
         first = replace(first, position=last.position)
     if first.at > last.at or first.position > last.position:
-        raise InvalidPeriod("the first moment does not lie after the second", field="until")
+        raise InvalidPeriod("the first moment must not lie after the second", field="until")
     return first, last
 
 

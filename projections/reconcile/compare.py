@@ -280,7 +280,7 @@ select o.*, l.topic as last_topic, l.position as last_position,
             when o.told_state = 'paid' and o.position is null then 'missing'
             else 'differing' end as kind,
        case when o.position is not null then case when o.whole then 'returned' else 'used' end
-            when l.holds then 'held' else 'none' end as use
+            when l.holds and l.live then 'held' else 'none' end as use
   from (select t.line, order_id, coupon_id, t.state as told_state, t.discount_minor as told_discount_minor,
                t.currency as told_currency, t.at as told_at, t.paid_minor as told_paid_minor,
                t.user_id as told_user_id, t.reason as told_reason,

@@ -129,37 +129,49 @@ class _Proposing:
         self._proposed_by = proposed_by
 
     def answer(self, alike: list[Finding]) -> Iterator[Answer]:
-        """One command for all of them where that would do, else one for each."""
+        """What can be done about findings that one command could mend together."""
         kind, state, reason, use, _ = _sort(alike[0])
         why = f"{kind}: the order system says {state or 'nothing'}, the ledger {use}"
         if kind == "missing":
             yield from self._missing(alike, use, why)
         elif kind == "differing" and state != "paid" and use in ("used", "held"):
-            yield self._over(alike, "order_cancelled" if state == "cancelled" else reason, use, why)
+            yield from self._over(alike, "order_cancelled" if state == "cancelled" else reason, use, why)
         else:
             yield Answer(alike, None, TELL_THEM)
 
     def _missing(self, alike: list[Finding], use: str, why: str) -> Iterator[Answer]:
         """Spent by the order system alone: confirmed where the order holds it, and otherwise used now."""
-        together = self._try(alike, "confirm", self._confirm(alike), why)
-        if together.proposal is not None or (len(alike) == 1 and use == "held"):
+        for found in self._together_or_each(alike, "confirm", self._confirm, why):
+            if found.proposal is None and use != "held":
+                for finding in found.findings:
+                    yield self._try([finding], "redeem", self._redeem(finding), why)
+            else:
+                yield found
+
+    def _over(self, alike: list[Finding], reason: str, use: str, why: str) -> Iterator[Answer]:
+        """The order is over, and the ledger does not know: its use is returned, or its hold let go."""
+
+        def over(findings: Sequence[Finding]) -> dict[str, Any]:
+            coupon_ids = [finding.coupon_id for finding in findings]
+            return {"order_id": self._order_id, "coupon_ids": coupon_ids, "reason": reason or "order_cancelled"}
+
+        if use == "held":
+            yield from self._together_or_each(alike, "unlock", over, why)
+        elif reason:
+            yield from self._together_or_each(alike, "return", over, why)
+        else:
+            yield Answer(alike, None, "the file does not say whose refund it was: a column reason would")
+
+    def _together_or_each(
+        self, alike: list[Finding], operation: str, arguments: Callable[[Sequence[Finding]], dict[str, Any]], why: str
+    ) -> Iterator[Answer]:
+        """One command for all of them where that would be done, else one for each."""
+        together = self._try(alike, operation, arguments(alike), why)
+        if together.proposal is not None or len(alike) == 1:
             yield together
             return
         for finding in alike:
-            found = self._try([finding], "confirm", self._confirm([finding]), why)
-            if found.proposal is None and use != "held":
-                found = self._try([finding], "redeem", self._redeem(finding), why)
-            yield found
-
-    def _over(self, alike: list[Finding], reason: str, use: str, why: str) -> Answer:
-        """The order is over, and the ledger does not know: its use is returned, or its hold let go."""
-        coupon_ids = [finding.coupon_id for finding in alike]
-        arguments = {"order_id": self._order_id, "coupon_ids": coupon_ids, "reason": reason}
-        if use == "held":
-            return self._try(alike, "unlock", arguments | {"reason": reason or "order_cancelled"}, why)
-        if not reason:
-            return Answer(alike, None, "the file does not say whose refund it was: a column reason would")
-        return self._try(alike, "return", arguments, why)
+            yield self._try([finding], operation, arguments([finding]), why)
 
     def _confirm(self, findings: Sequence[Finding]) -> dict[str, Any]:
         told = [finding.told or {} for finding in findings]

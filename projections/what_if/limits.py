@@ -143,7 +143,7 @@ class _Other:
         if not self._currency or _short(event) not in self._currency:
             return
         if isinstance(event, CouponLocked):
-            self._report.locks_lost += 1
+            self._report.lose_lock(event)
         elif isinstance(event, CouponSpent):
             self._currency[_short(event)] = event.currency
             self._report.lose_use(event)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from ledger.events import CouponCredited, CouponReturned, CouponSpent, Event
+from ledger.events import CouponCredited, CouponLocked, CouponReturned, CouponSpent, Event
 
 LISTED = 1_000
 """Refused coupons and lost orders that a report names; it counts all of them."""
@@ -69,6 +69,10 @@ class Report:
         self.refused[refused.code] += 1
         if len(self.listed) < LISTED:
             self.listed.append(refused)
+
+    def lose_lock(self, event: Event) -> None:
+        """A lock that would not have been. Where a late use writes its old one down again, that ends at once."""
+        self.locks_lost += isinstance(event, CouponLocked) and event.lock_ends_at > event.occurred_at
 
     def lose_use(self, event: CouponSpent) -> None:
         """A use that would not have been."""

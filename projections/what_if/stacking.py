@@ -147,7 +147,8 @@ class _Replay:
         streams = [row.event.originator_id for row in locked]
         if self._judged(locked, streams):
             self._refuse(locked)
-            self._report.locks_lost += len(locked)
+            for row in locked:
+                self._report.lose_lock(row.event)
             self._refused.update((stream, "") for stream in streams if stream not in still_held)
         else:
             for stream in streams:
@@ -166,7 +167,8 @@ class _Replay:
         if not lost:
             self._spent.update((stream, use.discount_minor) for stream, use in uses.items())
             return
-        self._report.locks_lost += len(locked)
+        for row in locked:
+            self._report.lose_lock(row.event)
         for stream, use in uses.items():
             self._refused[stream] = use.currency
             self._report.lose_use(use)

@@ -184,6 +184,20 @@ def test_a_moment_that_lies_ahead_is_told_by_its_option(run, shop):
         assert f"for {option}: ".encode() in result.stderr
 
 
+@pytest.mark.parametrize("what", ["coupon", "batch", "order", "user"])
+def test_a_moment_that_lies_before_the_first_is_told_by_its_option(what, run, shop, ledger):
+    batch_id = shop.batch(per_user_limit=None)
+    coupon_id = shop.coupon(batch_id=batch_id)
+    position = ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[coupon_id])).position
+    Runner(ledger.store.database).catch_up()
+    id = {"coupon": coupon_id, "batch": batch_id, "order": "order-1", "user": "user-1"}[what]
+    for option, value in (("--until-position", "2"), ("--until", "2026-01-01T00:00:00Z")):
+        first = ("--merchant", "merchant-1", "--position", str(position))
+        result = run("history", what, id, *first, option, value)
+        assert (result.returncode, result.stdout, result.stderr.count(b"\n")) == (2, b"", 1)
+        assert f"for {option}: the first moment must not lie after the second".encode() in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "code"),
     [

@@ -21,7 +21,7 @@ COUPON = "coupon-00001234"
 ASKED: dict[str, Any] = {
     "stream": COUPON, "streams": [COUPON], "after": 0, "limit": 50, "position": SIZE, "positions": [1, 2],
     "merchant_id": "merchant-1", "order_id": "order-1", "user_id": "user-1", "user": "merchant-1\nuser-1",
-    "folded": SIZE,
+    "unfolded": [COUPON], "folded": SIZE,
     "recorded_by": "2026-01-01", "batch_id": "0000123", "beginning": "coupon-0000123", "at": "2026-01-01",
     "occurred_by": None, "time_zone": "UTC", "day": "2026-01-01", "users": ["user-1"], "person": None,
     "receipt": None, "shown": 20,
@@ -37,6 +37,7 @@ STATEMENTS = {
     "a balance": (batches.BALANCE, {"events_pkey"}),
     "what was taken": (guards.TAKEN, {"events_pkey"}),
     "a user's streams": (timelines.USER_STREAMS, {"events_users_passed"}),
+    "what the wallets lack": (timelines.UNFOLDED, {"events_position"}),
     "a user's page": (timelines.USER_PAGE, {"events_users_passed", "events_pkey"}),
 }
 

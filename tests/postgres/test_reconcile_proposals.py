@@ -10,8 +10,10 @@ import pytest
 
 from ledger import use_cases
 from ledger.application import Ledger
+from ledger.benefit import Benefit
 from ledger.coupon import Redemption
 from ledger.errors import InvalidField
+from ledger.terms import Terms
 from projections.reconcile import proposals
 from projections.reconcile.proposals import BadProposal, NotApproved
 from tests.conftest import MERCHANT, Shop
@@ -47,7 +49,9 @@ def test_what_is_held_is_confirmed_together_and_what_is_over_is_returned_or_let_
     assert ledger.store.head() == head + 7
 
 
-def test_a_late_confirmation_is_proposed_where_the_terms_let_it_count(till: Till) -> None:
+@pytest.mark.parametrize("written", [False, True])
+def test_a_lock_that_has_ended_is_confirmed_late_or_holds_nothing(till: Till, written: bool) -> None:
+    """Whether somebody wrote its end down or not."""
     long_ago = NOW - timedelta(hours=2)
     claims = [
         use_cases.claim(till.shop.request(at=long_ago), batch, "user-1")
@@ -58,10 +62,16 @@ def test_a_late_confirmation_is_proposed_where_the_terms_let_it_count(till: Till
     till.lock("o-late", lenient, at=long_ago)
     till.order("o-strict", strict)
     till.order("o-late", lenient)
-    answers, _ = till.propose()
-    told = {answer.findings[0].order_id: answer for answer in answers}
-    assert told["o-late"].proposal is not None and told["o-late"].told == "confirm"
-    assert told["o-strict"].proposal is None and "lock_expired" in told["o-strict"].told
+    if written:
+        for order_id, id in (("o-strict", strict), ("o-late", lenient)):
+            ended = use_cases.unlock(till.shop.request(), order_id, coupon_ids=[id], reason="lock_ended")
+            till.shop.ledger.do(ended)
+    assert {finding.ledger["use"] for finding in till.compare()[0]} == {"none"}
+    answers, path = till.propose()
+    told = {answer.findings[0].order_id: answer.told for answer in answers}
+    assert told == {"o-late": "confirm", "o-strict": "redeem"}
+    assert sorted(till.apply(path)) == [("confirm", "done"), ("redeem", "done")]
+    assert till.compare()[0] == []
 
 
 def test_what_no_command_can_mend_is_told(till: Till) -> None:
@@ -212,6 +222,27 @@ def test_of_several_that_are_held_only_those_are_confirmed_that_would_be_equal(t
     }
     assert [result for _, result in till.apply(path)] == ["done"] * 2
     assert [finding.coupon_id for finding in till.compare()[0]] == [two]
+
+
+def test_what_cannot_be_returned_keeps_nothing_else_of_the_order(till: Till) -> None:
+    terms = Terms(
+        benefit=Benefit(kind="cash_voucher", value_minor=900, leaves_balance=True),
+        currency="EUR",
+        stacking_mode="stackable",
+    )
+    voucher = till.coupon(batch_id=till.shop.batch(terms=terms))
+    plain, other = till.coupon(), till.coupon()
+    till.use("o-1", plain, voucher, other)
+    till.shop.ledger.do(use_cases.void(till.shop.request(), voucher, reason="leaked"))
+    till.order("o-1", plain, voucher, other, state="cancelled")
+    answers, path = till.propose()
+    assert {answer.findings[0].coupon_id: answer.told for answer in answers} == {
+        plain: "return",
+        voucher: f"{NO_COMMAND} (coupon_void: The coupon was voided)",
+        other: "return",
+    }
+    assert till.apply(path) == [("return", "done")] * 2
+    assert [finding.coupon_id for finding in till.compare()[0]] == [voucher]
 
 
 def test_each_paid_amount_is_the_lines_own(till: Till) -> None:

@@ -16,7 +16,7 @@ from projections import faults, timelines
 from projections.models.wallet import Wallet
 from projections.runner import Runner
 from tests.conftest import Shop
-from tests.postgres.test_projections_runner import append_raw, owner
+from tests.postgres.test_projections_runner import owner
 from tests.unit.specs import TERMS
 
 
@@ -88,14 +88,82 @@ def test_an_event_that_the_wallets_were_made_to_skip_is_not_lost(
         ("coupon-00000001", orjson.dumps({**payload, "user_id": "user-7"})),
         ("coupon-00000002", b"no \x7f json"),
     ):
-        position = append_raw(database, stream, 1, "coupon.issued", state.decode())
-        with owner(database) as connection:  # as a release does that cannot fold the event
-            connection.execute("update projection_checkpoints set state = 'FAULTED', fault = 'test'")
-        faults.skip(database, "wallet", reason="a test", actor="cli:ann", position=position)
+        skip(database, append_bytes(database, stream, state))
     Runner(database, [Wallet()]).catch_up()
     with database.connect() as connection:
         assert connection.execute("select from wallet where user_id = 'user-7'").rowcount == 0
     assert coupons_of("user-7") == {"00000001"}
+
+
+def test_what_comes_while_a_page_is_read_is_on_the_next(
+    shop: Shop, ledger: Ledger, database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another coupon, and then an event of the first: a page with that one alone would pass over the other."""
+    first = shop.coupon(batch_id=batch_id)
+    Runner(database).catch_up()
+    look = timelines._unfolded
+
+    def looked(*asked: Any) -> list[str]:
+        found = look(*asked)
+        monkeypatch.undo()
+        shop.coupon(batch_id=batch_id)
+        ledger.do(use_cases.lock(shop.request(), "order-1", user_id="user-1", coupon_ids=[first]))
+        return found
+
+    monkeypatch.setattr(timelines, "_unfolded", looked)
+    topics: list[str] = []
+    after = 0
+    with ledger.store.connection() as connection:
+        while page := timelines.user_page(ledger.store, connection, "merchant-1", "user-1", after, 10):
+            topics += [recorded.event.TOPIC for recorded in page]
+            after = page[-1].position
+    assert topics == ["coupon.issued", "coupon.issued", "coupon.locked"]
+
+
+UNREADABLE = {
+    "no UTF-8": b'{"merchant_id": "merchant-2", "user_id": "\xff"}',
+    "a text that jsonb has not": b'{"merchant_id": "merchant-2", "user_id": "\\u0000"}',
+    "a number that jsonb has not": b'{"merchant_id": "merchant-2", "user_id": 1e999999}',
+    "nested too deep": b"[" * 100_000 + b"]" * 100_000,
+    "no object": b'["merchant-1", "user-1"]',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("state", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_event_that_cannot_be_read_hides_nothing_of_others(
+    shop: Shop, ledger: Ledger, database: Database, batch_id: str, coupons_of: Any, state: bytes
+) -> None:
+    """Of another merchant's coupon, say. Before the wallets were made to skip it, and after."""
+    first = shop.coupon(batch_id=batch_id)
+    Runner(database).catch_up()
+    position = append_bytes(database, "coupon-00000001", state)
+    second = shop.coupon(batch_id=batch_id)
+    assert coupons_of("user-1") == {first, second}
+    skip(database, position)
+    assert coupons_of("user-1") == {first, second}
+    Runner(database, [Wallet()]).catch_up()
+    assert coupons_of("user-1") == {first, second}
+    assert coupons_of("user-2") == set()
+
+
+def append_bytes(database: Database, stream: str, state: bytes) -> int:
+    """The issue of a coupon as no use case writes it; its position."""
+    with owner(database) as connection:
+        row = connection.execute(
+            "insert into events (originator_id, originator_version, topic, state, notification_id)"
+            " select %s, 1, 'coupon.issued', %s, max(notification_id) + 1 from events returning notification_id",
+            (stream, state),
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def skip(database: Database, position: int) -> None:
+    """Make the wallets pass over it, as if they were of a release that cannot fold it."""
+    with owner(database) as connection:
+        connection.execute("update projection_checkpoints set state = 'FAULTED', fault = 'test'")
+    faults.skip(database, "wallet", reason="a test", actor="cli:ann", position=position)
 
 
 def test_wallets_that_are_far_behind_are_not_asked(

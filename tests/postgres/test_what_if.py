@@ -54,6 +54,24 @@ def everything(database: Database) -> list[Any]:
         return [connection.execute(f'select * from "{name}" order by 1').fetchall() for (name,) in sorted(tables)]
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_lock_that_a_late_use_writes_down_once_more_is_one(shop: Shop, database: Database, written: bool) -> None:
+    terms = replace(STACKABLE, late_confirm="accept")
+    batch = shop.batch(per_user_limit=None, start=False, terms=terms)
+    shop.ledger.do(use_cases.start_batch(shop.request(at=at(0)), batch))
+    issue(shop, batch, 1, "ann")
+    [second] = issue(shop, batch, 1, "ann")
+    order = {"user_id": "ann", "coupon_ids": [second]}
+    shop.ledger.do(use_cases.lock(shop.request(at=at(2)), "order-1", **order))
+    if written:
+        ended = use_cases.unlock(shop.request(at=at(4)), "order-1", coupon_ids=[second], reason="lock_ended")
+        shop.ledger.do(ended)
+    late = [Redemption(coupon_id=second, discount_minor=500)]
+    shop.ledger.do(use_cases.confirm(shop.request(at=at(5)), "order-1", late))
+    report = limits.judge(database, MERCHANT, batch, {"per_user_limit": 1})
+    assert (report.locks_lost, report.uses_lost) == (1, 1)
+
+
 def test_a_refused_coupon_is_never_used(shop: Shop, database: Database) -> None:
     batch = shop.batch(per_user_limit=None, start=False)
     shop.ledger.do(use_cases.start_batch(shop.request(at=at(0)), batch))
