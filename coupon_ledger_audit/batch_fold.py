@@ -39,7 +39,7 @@ STEPS: dict[str, dict[str, str]] = {
     "batch.budget_changed": {state: state for state in _OPEN},
 }
 """The state after each event, by the state before it."""
-
+NOT_REVIEWED = "what was approved is raised, and not sent back to be approved again"
 
 LONGEST_DAY = 32 * 3_600 * SECOND
 """In microseconds; the longest day of any zone since 1970 had 31 hours."""
@@ -53,6 +53,10 @@ class Batch:
         self.template = (f"template-{event['template_id']}", event["template_version"])
         self.state = DRAFT
         self.needs_approval = event.get("needs_approval", False) is True
+        self.planned_by: str = event["actor"]
+        self.submitted_by: str | None = None
+        self.raised = False
+        """Whether what was approved was raised, and not yet sent back to be approved again."""
         self.claim_from, self.claim_until = (moment_if_given(event, name) for name in ("claim_from", "claim_until"))
         self.valid_from, self.valid_until = (moment_if_given(event, name) for name in ("valid_from", "valid_until"))
         self.valid_delay = whole(event, "valid_delay_seconds", I7) * SECOND
@@ -77,16 +81,39 @@ class Batch:
         steps = STEPS[topic]
         unapproved = topic == "batch.started" and self.needs_approval and self.state != APPROVED
         expect(self.state in steps and not unapproved, I2, f"{topic} of a batch that is {self.state}")
-        self.state = steps[self.state]
+        before, self.state = self.state, steps[self.state]
+        self._review(topic, event, before)
         if topic == "batch.quantity_changed":
             expect(event["quantity_before"] == self.quantity, I2, "the quantity before was another")
-            self.quantity = whole(event, "quantity", I2)
+            known, self.quantity = self.quantity, whole(event, "quantity", I2)
+            self._raise(self.quantity > known, before)
             expect(self.counts["issued"] <= self.quantity, I2, "a quantity below what is issued")
         elif topic == "batch.budget_changed":
-            expect(event["budget_before_minor"] == self.budget_minor, I17, "the budget before was another")
+            known = whole(event, "budget_before_minor", I17)
+            expect(known == self.budget_minor, I17, "the budget before was another")
             self.budget_minor = whole(event, "budget_minor", I17)
+            self._raise(self.budget_minor > known, before)
             taken = self.counts["issued"] * (worth_minor or 0)
             expect(taken <= self.budget_minor, I17, "a budget below what is issued")
+
+    def _review(self, topic: str, event: Event, before: str) -> None:
+        """What a second person must agree to."""
+        if topic == "batch.submitted":
+            self.submitted_by = event["actor"]
+        elif topic == "batch.approved":
+            own = event["actor"] in (self.planned_by, self.submitted_by)
+            expect(not own, I2, "a batch is approved by who planned or submitted it")
+        if topic == "batch.rejected":
+            expect(self.raised or before == IN_REVIEW, I2, f"{topic} of a batch that is {before}, and was not raised")
+            self.raised = False
+        else:
+            expect(not self.raised, I2, NOT_REVIEWED)
+
+    def _raise(self, higher: bool, before: str) -> None:
+        """A raise of what was approved, which is reviewed again."""
+        if higher and self.needs_approval and before != DRAFT:
+            expect(before != RUNNING, I2, "what runs by an approval is raised")
+            self.raised = True
 
     def issue(self, event: Event, terms: Terms, unknown_zones: set[str]) -> None:
         """Count a coupon, which must be within every limit; zones without data are told to ``unknown_zones``."""

@@ -10,7 +10,7 @@ from coupon_ledger_audit.broken import I9, Broken
 from coupon_ledger_audit.bundle import WHOLE, Balances, Row
 from coupon_ledger_audit.entry import EntryError, parse
 from coupon_ledger_audit.fold import COUNTERS, Fold
-from coupon_ledger_audit.note import Checkpoint, NoteError, cosigned_at, open_checkpoint
+from coupon_ledger_audit.note import Checkpoint, NoteError, cosigned_at, opened
 from coupon_ledger_audit.reader import Bundle, BundleError, NoBundle
 from coupon_ledger_audit.report import Finding, Report, Trust
 from coupon_ledger_audit.told import utc
@@ -58,17 +58,11 @@ class _Audit:
         self._chosen()
 
     def _open(self, note: str | bytes, step: str, named: str = "") -> Checkpoint:
-        """The checkpoint of a note that one of the auditor's keys signed: of several, because keys are changed.
-
-        ``named`` says which one is meant, where it is not the bundle's own.
-        """
-        trouble = NoteError("no key is given")
-        for key in self.trust.keys:
-            try:
-                return open_checkpoint(note, key, self.trust.origin)
-            except NoteError as error:
-                trouble = error
-        raise Finding(step, f"{named}: {trouble}" if named else str(trouble))
+        """The checkpoint of a note; ``named`` says which one is meant, where it is not the bundle's own."""
+        try:
+            return opened(note, self.trust.keys, self.trust.origin)
+        except NoteError as error:
+            raise Finding(step, f"{named}: {error}" if named else str(error)) from error
 
     def _signatures(self) -> None:
         manifest, checkpoint = self.bundle.manifest, self.checkpoint

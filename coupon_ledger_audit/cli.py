@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coupon_ledger_audit.check import audit
-from coupon_ledger_audit.note import NoteError, VerifierKey
+from coupon_ledger_audit.note import WITNESS, NoteError, told_key
 from coupon_ledger_audit.report import OPEN, Report, Trust
 from coupon_ledger_audit.told import printable
 
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        keys = [_key(text) for text in given.key]
-        witnesses = [_key(text) for text in given.witness]
+        keys = [told_key(text) for text in given.key]
+        witnesses = [told_key(text, WITNESS) for text in given.witness]
         last = [Path(each).read_bytes() for each in given.last]
         if given.save_checkpoint is not None and given.save_checkpoint.exists():
             last.append(given.save_checkpoint.read_bytes())  # so what is saved never goes back
@@ -33,21 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _try(given.save_checkpoint)
         with Path(given.bundle).open("rb"):
             pass
-    except (OSError, NoteError, UnicodeDecodeError) as error:
+    except (OSError, NoteError) as error:
         parser.error(printable(str(error)))
     trust = Trust(keys, given.origin or keys[0].name, last, witnesses, given.whole)
     report = audit(given.bundle, trust, given.coupon)
     if report.nothing_checked:
         parser.error(printable(f"{given.bundle}: {report.finding}"))
-    if report.finding is None and given.save_checkpoint is not None:
-        try:
-            _save(given.save_checkpoint, report.note)
-        except OSError as error:
-            parser.error(printable(f"the checkpoint is not kept: {error}"))
     lines = [json.dumps(_as_json(report))] if given.json else map(printable, _as_text(report))
     text = "".join(f"{line}\n" for line in lines)
-    encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    try:
+        _tell(text)
+        if report.finding is None and given.save_checkpoint is not None:
+            _save(given.save_checkpoint, report.note)
+    except OSError as error:
+        parser.error(printable(f"the report or its checkpoint is not kept: {error}"))
     sys.exit(RIGHT if report.finding is None else WRONG)
 
 
@@ -87,10 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _key(text: str) -> VerifierKey:
-    """A key, from its text or from the file of that name."""
-    path = Path(text)
-    return VerifierKey.parse(path.read_text() if path.exists() else text)
+def _tell(text: str) -> None:
+    """Write the verdict out, before anything else can go wrong. Raises ``OSError``."""
+    encoding = sys.stdout.encoding  # which may lack a letter of a name: the verdict must not be lost with it
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError:
+        # What is left of it would be written once more at the end, which fails again and changes the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _try(path: Path) -> None:

@@ -16,6 +16,7 @@ LOCKED = "locked"
 USED = "used"
 EXPIRED = "expired"
 VOIDED = "voided"
+LEFT_OUT = "the grace after a return is left out"
 
 
 class Coupon:
@@ -25,7 +26,7 @@ class Coupon:
         "balance",
         "batch_id",
         "debits",
-        "graced_by",
+        "grace",
         "let_go",
         "lock",
         "merchant_id",
@@ -50,10 +51,10 @@ class Coupon:
         self.state = UNUSED
         self.shared_with: tuple[str, ...] = ()
         self.lock: Lock | None = None
-        self.let_go: tuple[str, Lock] | None = None
-        """The lock that ended last, and the request that ended it, where that was to lock again."""
-        self.graced_by: str | None = None
-        """The request of the last credit, where that moves the end of validity."""
+        self.let_go: tuple[str, int, Lock] | None = None
+        """The lock that ended last, with the request and the moment that ended it, where that was to lock again."""
+        self.grace: tuple[str, int, int] | None = None
+        """Of a credit that moves the end of validity: its request, its moment, and what the end must become next."""
         self.used: Spent | None = None
         """The use that emptied it; it stays here when the order was undone and the coupon kept used."""
         self.debits: dict[str, Spent] | None = None
@@ -69,6 +70,8 @@ class Coupon:
         known = (self.batch_id, self.merchant_id, self.user_id)
         if (event["batch_id"], event["merchant_id"], event["user_id"]) != known:
             expect(False, I6, "the event names another batch, merchant or owner than the coupon's")
+        if self.grace is not None:
+            expect(topic == "coupon.extended", I7, LEFT_OUT)
         step(self, event)
 
     def _move(self, topic: str, before: str, after: str) -> None:
@@ -92,6 +95,10 @@ class Coupon:
         expect(self.valid_from <= at < self.valid_until, I7, f"{what} outside the coupon's validity")
         expect(holder_id == self.user_id or holder_id in self.shared_with, I6, f"{what} by who has no right to it")
 
+    def held_at(self, at: int) -> bool:
+        """Whether an order holds it at that moment."""
+        return self.lock is not None and self.lock.live_at(at)
+
     @property
     def left(self) -> int | None:
         """What is on a voucher that leaves a balance; ``None`` for other coupons."""
@@ -103,11 +110,12 @@ class Coupon:
 def _locked(coupon: Coupon, event: Event) -> None:
     coupon._move("lock", UNUSED, LOCKED)
     holder_id = event.get("holder_id", coupon.user_id)
-    request_id, before = coupon.let_go or (None, None)
-    named = (request_id, before.order_id, before.holder_id) if before else None
-    if named != (event["request_id"], event["order_id"], holder_id):
+    at = moment(event["occurred_at"])
+    request_id, let_go_at, before = coupon.let_go or (None, None, None)
+    named = (request_id, let_go_at, before.order_id, before.holder_id) if before else None
+    if named != (event["request_id"], at, event["order_id"], holder_id):
         before = None
-        coupon._expect_usable(moment(event["occurred_at"]), holder_id, "a lock")
+        coupon._expect_usable(at, holder_id, "a lock")
     expect(event["order_id"] not in (coupon.debits or ()), I5, "the order has spent a part of this voucher already")
     coupon.lock = Lock(event, holder_id, coupon.terms, coupon.left, before)
     coupon.let_go = None
@@ -115,15 +123,22 @@ def _locked(coupon: Coupon, event: Event) -> None:
 
 def _lock_extended(coupon: Coupon, event: Event) -> None:
     coupon._move("extending the lock", LOCKED, LOCKED)
-    coupon._held_by(event).hold_until(event)
+    lock = coupon._held_by(event)
+    expect(lock.live_at(moment(event["occurred_at"])), I6, "a lock is extended that is over")
+    lock.hold_until(event)
 
 
 def _unlocked(coupon: Coupon, event: Event) -> None:
     coupon._move("unlock", LOCKED, UNUSED)
     lock = coupon._held_by(event)
-    if event["reason"] == "lock_ended":
-        expect(moment(event["occurred_at"]) >= lock.ends_at, I6, "the end of a lock is written down before it")
-    coupon.let_go = (event["request_id"], lock) if event["reason"] == "locked_again" else None
+    at, reason = moment(event["occurred_at"]), event["reason"]
+    if reason == "lock_ended":
+        expect(not lock.live_at(at), I6, "the end of a lock is written down before it")
+    else:
+        # The end of a hold that was over is written down at that end when the coupon is voided.
+        ended = reason == "voided" and at == lock.ends_at
+        expect(ended or lock.live_at(at), I6, "a lock is let go that is over")
+    coupon.let_go = (event["request_id"], at, lock) if reason == "locked_again" else None
     coupon.lock = None
 
 
@@ -201,13 +216,23 @@ def _credited(coupon: Coupon, event: Event) -> None:
     expect(coupon.balance == before + given, I17, f"the balance is {coupon.balance} and not {before + given}")
     if spent.over:
         del coupon.debits[spent.order_id]
-    coupon.graced_by = event["request_id"] if spent.over and rule == RESTORE_WITH_GRACE else None
     if restored:
         assert used is not None
         coupon._move("credit that restores", USED, UNUSED)
         if not used.over:
             coupon.debits[used.order_id] = used
         coupon.used = None
+    if spent.over and rule == RESTORE_WITH_GRACE:
+        _grace(coupon, event, restored)
+
+
+def _grace(coupon: Coupon, event: Event, restored: bool) -> None:
+    """What the return policy adds to a voucher that the credit restored, or that is valid or held at that moment."""
+    at = moment(event["occurred_at"])
+    valid = coupon.state in (UNUSED, LOCKED) and (at < coupon.valid_until or coupon.held_at(at))
+    until = at + coupon.terms.grace
+    if until > coupon.valid_until and (restored or valid):
+        coupon.grace = (event["request_id"], at, until)
 
 
 def _expired(coupon: Coupon, event: Event) -> None:
@@ -225,10 +250,13 @@ def _extended(coupon: Coupon, event: Event) -> None:
     expect(moment(event["valid_until_before"]) == coupon.valid_until, I7, "a coupon had another end than was extended")
     valid_until, at = moment(event["valid_until"]), moment(event["occurred_at"])
     expect(valid_until > coupon.valid_until, I7, "extending shortens the validity")
-    if coupon.graced_by == event["request_id"]:
-        expect(valid_until == at + coupon.terms.grace, I7, "the grace after a return is not the policy's")
-    else:
+    if coupon.grace is None:
         expect(at < coupon.valid_until, I7, "a coupon is extended after its end")
+        expect(not coupon.held_at(at), I7, "a coupon is extended while an order holds it")
+    else:
+        given = (event["request_id"], at, valid_until)
+        expect(given == coupon.grace, I7, "the grace after a return is not the policy's")
+        coupon.grace = None
     coupon.valid_until = valid_until
 
 

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
-from coupon_ledger_audit.batch_fold import COUNTERS, STATES, Batch
-from coupon_ledger_audit.broken import FORM, I1, I2, I3, I5, I8, I9, I17, SECOND, Broken, expect, moment
-from coupon_ledger_audit.coupon_fold import Coupon
+from coupon_ledger_audit.batch_fold import COUNTERS, NOT_REVIEWED, STATES, Batch
+from coupon_ledger_audit.broken import FORM, I1, I2, I3, I5, I7, I8, I9, I17, SECOND, Broken, expect, moment
+from coupon_ledger_audit.coupon_fold import LEFT_OUT, Coupon
 from coupon_ledger_audit.spending import Event
 from coupon_ledger_audit.terms import Terms
 
@@ -173,14 +173,20 @@ class Fold:
         self.templates[f"template-{key}", version] = Terms(event["terms"])
 
     def conserve(self) -> None:
-        """Raise ``Broken`` unless in every batch what was issued is what its states hold, counted coupon by coupon."""
+        """Raise ``Broken`` unless in every batch what was issued is what its states hold, counted coupon by coupon.
+
+        Nor does a whole log end where the same request must write another event.
+        """
         found: dict[str, Counter[str]] = {key: Counter() for key in self.batches}
-        for coupon in self.coupons.values():
+        for stream, coupon in self.coupons.items():
+            if self.whole:
+                expect(coupon.grace is None, I7, f"{LEFT_OUT} ({stream})")
             if coupon.batch_id in found:
                 found[coupon.batch_id][coupon.state] += 1
         for key, batch in self.batches.items():
             states = {state: batch.counts[state] for state in STATES}
             held = {state: found[key][state] for state in STATES}
+            expect(not (self.whole and batch.raised), I2, f"{NOT_REVIEWED} (batch-{key})")
             expect(held == states, I1, f"the batch {key} holds {held} and counted {states}")
             expect(sum(states.values()) == batch.counts["issued"], I1, f"the batch {key} issued another number")
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -182,6 +184,36 @@ def open_checkpoint(note: str | bytes, verifier: VerifierKey, origin: str) -> Ch
     if checkpoint.origin != origin:
         raise NoteError(f"the checkpoint is of the log {checkpoint.origin!r}, not of {origin!r}")
     return checkpoint
+
+
+def opened(note: str | bytes, keys: Iterable[VerifierKey], origin: str) -> Checkpoint:
+    """The checkpoint of a note that one of the keys signed for the log ``origin``: of several, as keys are changed.
+
+    Raises ``NoteError``, which says of each key why not.
+    """
+    faults = []
+    for key in keys:
+        try:
+            return open_checkpoint(note, key, origin)
+        except NoteError as error:
+            faults.append(str(error))
+    raise NoteError("; ".join(dict.fromkeys(faults)) or "no key is given")
+
+
+def told_key(text: str, algorithm: int = LOG) -> VerifierKey:
+    """The public key that a text is, or that the file of that name holds. Raises ``NoteError``.
+
+    A key of the other ``algorithm`` is none: no signature of the kind that is looked for could be its own.
+    """
+    try:
+        path = Path(text)
+        key = VerifierKey.parse(path.read_text("utf-8") if path.exists() else text)
+    except (OSError, ValueError) as error:
+        raise NoteError(f"neither a key nor a file of one: {error}") from error
+    if key.algorithm != algorithm:
+        owners = {LOG: "a log", WITNESS: "a witness"}
+        raise NoteError(f"{key.name} is the key of {owners[key.algorithm]}, and not of {owners[algorithm]}")
+    return key
 
 
 def unverified(note: str | bytes) -> Checkpoint:

@@ -29,6 +29,10 @@ class Lock:
         self.most_minor = _promised(event, terms, left)
         """The most that a use may take off, where the lock says that."""
 
+    def live_at(self, at: int) -> bool:
+        """Whether it is not over at that moment."""
+        return at < self.ends_at
+
     def hold_until(self, event: Event) -> None:
         """Take the end that the event names: no earlier one, and none that is too late."""
         ends_at = moment(event["lock_ends_at"])

@@ -17,8 +17,7 @@ from rich.table import Table
 from coupon_ledger.commands.output import WIDTH_IN_FILES, json_option
 from coupon_ledger.servers import servers
 from coupon_ledger.settings import Settings
-from coupon_ledger_audit.note import LOG, NoteError, VerifierKey
-from projections.seal.checkpoints import opened
+from coupon_ledger_audit.note import NoteError, opened, told_key
 from projections.seal.trust import Trust
 from projections.verify import run
 from projections.verify.report import GIVEN, IDS, Outcome, Report, check_ids
@@ -72,7 +71,10 @@ def _trust(keys: Sequence[str], last: Sequence[Path]) -> Trust | None:
         if last:
             raise click.UsageError("--last needs --key: the checkpoint must be signed by a key of yours")
         return None
-    known = [_key(text) for text in keys]
+    try:
+        known = [told_key(text) for text in keys]
+    except NoteError as error:
+        raise click.BadParameter(str(error), param_hint="--key") from None
     kept = []
     for path in last:
         try:
@@ -80,18 +82,6 @@ def _trust(keys: Sequence[str], last: Sequence[Path]) -> Trust | None:
         except (OSError, NoteError) as error:
             raise click.BadParameter(f"{path}: {error}", param_hint="--last") from None
     return Trust(known, kept)
-
-
-def _key(text: str) -> VerifierKey:
-    """A key, from its text or from the file of that name."""
-    try:
-        path = Path(text)
-        key = VerifierKey.parse(path.read_text("utf-8") if path.exists() else text)
-    except (OSError, UnicodeDecodeError, NoteError) as error:
-        raise click.BadParameter(f"neither a key nor a file of one: {error}", param_hint="--key") from None
-    if key.algorithm != LOG:
-        raise click.BadParameter(f"{key.name} is the key of a witness", param_hint="--key")
-    return key
 
 
 def _first_line(report: Report) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,17 +40,6 @@ class Signed:
             raise SealBroken(f"the checkpoint over {self.size} events: {error}") from None
         if (found.size, found.root) != (self.size, self.root):
             raise SealBroken(f"the note of the checkpoint over {self.size} events is of another one")
-
-
-def opened(note: str | bytes, keys: Iterable[VerifierKey], origin: str) -> Checkpoint:
-    """The checkpoint of a note that one of the keys signed for the log ``origin``. Raises ``NoteError``."""
-    faults = []
-    for key in keys:
-        try:
-            return open_checkpoint(note, key, origin)
-        except NoteError as error:
-            faults.append(str(error))
-    raise NoteError("; ".join(dict.fromkeys(faults)))
 
 
 def newest(connection: Connection, *, at_most: int | None = None) -> Signed | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from coupon_ledger_audit.note import Checkpoint, NoteError, SigningKey, VerifierKey, sign
-from projections.seal.checkpoints import Signed, opened
+from coupon_ledger_audit.note import Checkpoint, NoteError, SigningKey, VerifierKey, opened, sign
+from projections.seal.checkpoints import Signed
 from projections.seal.errors import SealBroken
 from projections.seal.folder import write_whole
 

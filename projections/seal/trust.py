@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg
 
-from coupon_ledger_audit.note import Checkpoint, NoteError, VerifierKey
+from coupon_ledger_audit.note import Checkpoint, NoteError, VerifierKey, opened
 from coupon_ledger_audit.tree import Frontier, leaf_hash
 from projections.seal import checkpoints
 from projections.seal.check import Finding
-from projections.seal.checkpoints import Signed, opened
+from projections.seal.checkpoints import Signed
 from projections.seal.errors import SealBroken
 from projections.seal.leaves import READ_EVENTS, whole
 

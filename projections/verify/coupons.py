@@ -14,37 +14,19 @@ from projections.verify.money import Bounds, Spending, amount, check_money
 from projections.verify.plans import Plans
 from projections.verify.report import Broken
 from projections.verify.rows import Payload
+from projections.verify.steps import check_step
 from projections.verify.terms import Terms
 
 LONGEST_LOCK = timedelta(days=1)
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-FINAL = ("USED", "EXPIRED", "VOIDED")
-_STANDING = {
-    "coupon.extended": ("UNUSED", "LOCKED"),
-    "coupon.transferred": ("UNUSED",),
-    "coupon.shared": ("UNUSED", "LOCKED"),
-    "coupon.credited": ("UNUSED", "LOCKED", "USED", "EXPIRED"),
-}
-_BEFORE = {
-    "coupon.issued": ("",),
-    "coupon.locked": ("UNUSED",),
-    "coupon.lock_extended": ("LOCKED",),
-    "coupon.unlocked": ("LOCKED",),
-    "coupon.used": ("LOCKED",),
-    "coupon.debited": ("LOCKED",),
-    "coupon.returned": ("USED",),
-    "coupon.expired": ("UNUSED",),
-    "coupon.voided": ("UNUSED",),
-} | _STANDING
-"""The states in which a fact may happen."""
 
 
 class Coupon:
     """One coupon, as far as its stream was read."""
 
     __slots__ = (
-        "balance", "batch", "batch_id", "bounds", "debits", "friends", "held_since", "holder", "let_go",
-        "lock_ends", "lock_id", "order_id", "owner", "restored_by", "state", "stream", "terms", "use", "used_by",
+        "balance", "batch", "batch_id", "bounds", "debits", "friends", "grace", "held_since", "holder", "let_go",
+        "lock_ends", "lock_id", "order_id", "owner", "state", "stream", "terms", "use", "used_by",
         "valid_from", "valid_until",
     )  # fmt: skip
 
@@ -56,8 +38,12 @@ class Coupon:
         self.state = ""
         self.batch: Batch | None = None
         self.batch_id = self.owner = ""
-        self.order_id = self.lock_id = self.holder = self.let_go = self.used_by = self.restored_by = ""
+        self.order_id = self.lock_id = self.holder = self.used_by = ""
         self.held_since = self.lock_ends = self.valid_from = self.valid_until = _NEVER
+        self.let_go: tuple[str, datetime] | None = None
+        """Request and moment of an end of the lock that was to lock again."""
+        self.grace: tuple[str, datetime, datetime] | None = None
+        """Of a credit that moves the end of validity: its request, its moment, and the end that comes next."""
         self.bounds: Bounds | None = None
         self.friends: list[str] = []
         self.balance: int | None = None
@@ -68,7 +54,7 @@ class Coupon:
 
     def issued(self, event: Payload, at: datetime, plans: Plans, position: int) -> None:
         """The first event."""
-        self._step("coupon.issued")
+        check_step(self.state, "coupon.issued")
         self.state = "UNUSED"
         self.batch_id, self.owner = event["batch_id"], event["user_id"]
         self.batch = batch = plans.batches.get(self.batch_id)
@@ -89,14 +75,14 @@ class Coupon:
 
     def locked(self, event: Payload, at: datetime) -> None:
         """An order holds it."""
-        self._step("coupon.locked")
+        check_step(self.state, "coupon.locked")
         order_id, holder, ends = event["order_id"], event["holder_id"], _time(event["lock_ends_at"])
         if holder != self.owner and holder not in self.friends:
             raise Broken("custody", f"a lock for its owner {self.owner} or a friend", f"for {holder}")
         if order_id in self.debits:
             raise Broken("I5", "one use by an order", f"a lock for another by {order_id}")
         # Who changes the basket was in time when the order first held it, so only other locks are judged by the clock.
-        if self.let_go and self.let_go == event["request_id"]:
+        if self.let_go == (event["request_id"], at):
             if (order_id, holder) != (self.order_id, self.holder):
                 raise Broken("I6", f"a lock for order {self.order_id} again", f"for {order_id} and {holder}")
         else:
@@ -108,24 +94,31 @@ class Coupon:
         self.order_id, self.lock_id, self.holder = order_id, event["lock_id"], holder
         self.bounds = Bounds(event, self.terms, self._left())
 
-    def lock_extended(self, event: Payload, _: datetime) -> None:
+    def lock_extended(self, event: Payload, at: datetime) -> None:
         """The same lock, longer."""
-        self._step("coupon.lock_extended")
+        check_step(self.state, "coupon.lock_extended")
         self._by_holder(event)
+        if at >= self.lock_ends:
+            raise Broken("I6", f"an extension of a lock before {self.lock_ends.isoformat()}", f"at {at.isoformat()}")
         self._hold_until(_time(event["lock_ends_at"]))
 
     def unlocked(self, event: Payload, at: datetime) -> None:
         """The order lets go, or its time is over."""
-        self._step("coupon.unlocked")
+        check_step(self.state, "coupon.unlocked")
         self._by_holder(event)
-        if event["reason"] == "lock_ended" and at < self.lock_ends:
+        reason, live = event["reason"], at < self.lock_ends
+        if reason == "lock_ended" and live:
             raise Broken("I6", f"a lock until {self.lock_ends.isoformat()}", f"its end at {event['occurred_at']}")
+        # Voiding writes down the end of a hold that was over by the clock, at that end.
+        over = reason == "lock_ended" or (reason == "voided" and at == self.lock_ends)
+        if not live and not over:
+            raise Broken("I6", f"a lock let go before {self.lock_ends.isoformat()}", f"at {event['occurred_at']}")
         self.state = "UNUSED"
-        self.let_go = event["request_id"] if event["reason"] == "locked_again" else ""
+        self.let_go = (event["request_id"], at) if reason == "locked_again" else None
 
     def used(self, event: Payload, at: datetime) -> None:
         """Spent, whole or the rest of it."""
-        self._step("coupon.used")
+        check_step(self.state, "coupon.used")
         self._spend(event, at)
         left = self._left()
         if left is not None and left != event["discount_minor"]:
@@ -135,7 +128,7 @@ class Coupon:
 
     def debited(self, event: Payload, at: datetime) -> None:
         """Spent in part."""
-        self._step("coupon.debited")
+        check_step(self.state, "coupon.debited")
         self._spend(event, at)
         left, balance = self._left(), amount(event, "balance_minor")
         if left is None or balance != left - event["discount_minor"] or not balance:
@@ -145,7 +138,7 @@ class Coupon:
 
     def returned(self, event: Payload, at: datetime) -> None:
         """A use was undone, whole or by its lines."""
-        self._step("coupon.returned")
+        check_step(self.state, "coupon.returned")
         use = self.use
         if use is None or (event["order_id"], event["redemption_id"]) != (self.used_by, use.redemption_id):
             raise Broken("I5", f"a return of the use by {self.used_by}, once", f"by {event['order_id']}")
@@ -164,14 +157,16 @@ class Coupon:
         if event["restored"]:
             self.state, self.used_by = "UNUSED", ""
 
-    def credited(self, event: Payload, _: datetime) -> None:
+    def credited(self, event: Payload, at: datetime) -> None:
         """A part of a voucher that was spent is on it again."""
-        self._step("coupon.credited")
+        check_step(self.state, "coupon.credited")
         debit = self.debits.get(event["order_id"])
         if debit is None or event["redemption_id"] != debit.redemption_id:
             raise Broken("I5", "a credit of what the order spent, once", f"by {event['order_id']}")
         credited_minor = amount(event, "credited_minor")
-        if debit.undo(event, credited_minor, self.terms.rule(event["reason"])):
+        rule = self.terms.rule(event["reason"])
+        whole = debit.undo(event, credited_minor, rule)
+        if whole:
             del self.debits[event["order_id"]]
         restored = self.state == "USED" and credited_minor > 0
         if event["restored"] is not restored:
@@ -188,74 +183,76 @@ class Coupon:
         if restored:
             if self.use is not None:
                 self.debits[self.used_by] = self.use
-            self.state, self.use, self.used_by, self.restored_by = "UNUSED", None, "", event["request_id"]
+            self.state, self.use, self.used_by = "UNUSED", None, ""
+        if whole and rule == "restore_with_grace":
+            self._grant(event, at, restored)
 
     def expired(self, event: Payload, at: datetime) -> None:
         """The end of validity was written down."""
-        self._step("coupon.expired")
+        check_step(self.state, "coupon.expired")
         if not _time(event["valid_until"]) == self.valid_until == at:
             raise Broken("I7", f"an expiry at {self.valid_until.isoformat()}", f"at {event['occurred_at']}")
         self.state = "EXPIRED"
 
     def voided(self, _event: Payload, _at: datetime) -> None:
         """Withdrawn."""
-        self._step("coupon.voided")
+        check_step(self.state, "coupon.voided")
         self.state = "VOIDED"
 
     def extended(self, event: Payload, at: datetime) -> None:
         """Valid for longer."""
-        self._step("coupon.extended")
+        check_step(self.state, "coupon.extended")
         before, until = _time(event["valid_until_before"]), _time(event["valid_until"])
         if before != self.valid_until or until <= before:
             found = f"from {event['valid_until_before']} to {event['valid_until']}"
             raise Broken("I7", f"an extension from {self.valid_until.isoformat()} to later", found)
-        # What is over stays so, but for a voucher that a return's credit made unused again, or that an order holds.
-        if at >= before and self.state == "UNUSED" and self.restored_by != event["request_id"]:
-            raise Broken("I7", f"an extension before {before.isoformat()}", f"at {event['occurred_at']}")
+        if self.grace is not None:
+            if self.grace != (event["request_id"], at, until):
+                raise Broken("I7", self.left_out(), f"{event['valid_until']} of {event['request_id']}")
+            self.grace = None
+        elif at >= before or self._held_at(at):
+            raise Broken(
+                "I7", f"an extension before {before.isoformat()}, of what nobody holds", f"at {at.isoformat()}"
+            )
         self.valid_until = until
 
     def transferred(self, event: Payload, _: datetime) -> None:
         """Given to another user."""
-        self._step("coupon.transferred")
+        check_step(self.state, "coupon.transferred")
         if not self.terms.transferable or event["to_user_id"] == self.owner:
             raise Broken("custody", "a gift that the terms allow, to another user", f"to {event['to_user_id']}")
         self.owner, self.friends = event["to_user_id"], []
 
     def shared(self, event: Payload, _: datetime) -> None:
         """Lent to friends."""
-        self._step("coupon.shared")
+        check_step(self.state, "coupon.shared")
         if not self.terms.shareable:
             raise Broken("custody", "no sharing, which the terms do not allow", f"with {event['with_user_ids']}")
         self.friends = event["with_user_ids"]
 
     # --- what they share -------------------------------------------------------------------------------------
 
-    def check_named(self, event: Payload) -> None:
-        """Every event after the first names batch and owner."""
+    def check_next(self, topic: str, event: Payload) -> None:
+        """Every event after the first names batch and owner, and the one after a grace writes that down."""
+        if self.grace is not None and topic != "coupon.extended":
+            raise Broken("I7", self.left_out(), topic)
         if self.state and (event["user_id"] != self.owner or event["batch_id"] != self.batch_id):
             named = f"{event['user_id']} and {event['batch_id']}"
             raise Broken("custody", f"owner {self.owner} and batch {self.batch_id}", named)
 
-    def _step(self, topic: str) -> None:
-        allowed = _BEFORE[topic]
-        if self.state in allowed:
-            return
-        state = self.state or "not issued"
-        expected = f"{topic} while {' or '.join(allowed) or 'not issued'}"
-        raise Broken(self._invariant(topic), expected.replace("while  ", "while not issued "), f"while {state}")
+    def left_out(self) -> str:
+        """The grace that the next event must give."""
+        return f"an extension to {self.grace[2].isoformat()} by {self.grace[0]}" if self.grace is not None else ""
 
-    def _invariant(self, topic: str) -> str:
-        """Which promise a step out of turn breaks."""
-        if topic == "coupon.issued" or not self.state:
-            return "I1"
-        spends = topic in ("coupon.used", "coupon.debited")
-        if self.state == "USED" and spends:
-            return "I5"
-        if self.state in FINAL:
-            return "I7"
-        if topic == "coupon.returned":
-            return "I5"
-        return "I4" if self.state == "LOCKED" else "I6"
+    def _grant(self, event: Payload, at: datetime, restored: bool) -> None:
+        """A grace. What is over stays so, but for a voucher that the credit made unused again, or that is held."""
+        until = at + self.terms.grace
+        valid = self.state in ("UNUSED", "LOCKED") and (at < self.valid_until or self._held_at(at))
+        if until > self.valid_until and (restored or valid):
+            self.grace = (event["request_id"], at, until)
+
+    def _held_at(self, at: datetime) -> bool:
+        return self.state == "LOCKED" and at < self.lock_ends
 
     def _by_holder(self, event: Payload) -> None:
         if event["order_id"] != self.order_id or event["lock_id"] != self.lock_id:

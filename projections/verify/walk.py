@@ -57,7 +57,7 @@ class Walk:
         for page in _pages(self._moment.connection):
             for name, version, topic, state, position, recorded_at in page:
                 if name != stream:
-                    self._finish()
+                    self._finish(last)
                     stream, expected, last = name, 0, 0
                     coupons += self._begin(name)
                 expected += 1
@@ -70,7 +70,7 @@ class Walk:
             events += len(page)
             done += len(page)
             progress(done, self._moment.head)
-        self._finish()
+        self._finish(last)
         self._books.close()
         for check in ("catalogue", "I8", "I16", "times"):
             self._found.looked_at[check] += events
@@ -134,7 +134,7 @@ class Walk:
             if topic == "coupon.issued":
                 coupon.issued(payload, at, self._plans, position)
             else:
-                coupon.check_named(payload)
+                coupon.check_next(topic, payload)
                 STEPS[topic](coupon, payload, at)
         except Broken as broken:
             check, expected, found = broken.args
@@ -201,11 +201,13 @@ class Walk:
         if codes.kind != "generic":
             self._books.exchanged.append((stream, codes_id, codes.batch_id, position))
 
-    def _finish(self) -> None:
-        """Sum up the stream in hand."""
+    def _finish(self, last: int) -> None:
+        """Sum up the stream in hand, of which that is the last position."""
         coupon = self._coupon
         if not coupon.state or coupon.batch is None:
             return
+        if coupon.grace is not None and self._judging:
+            self._found.add("I7", last, coupon.stream, coupon.left_out(), "nothing after the credit")
         coupon.batch.states[coupon.state] += 1
         limited = coupon.state == "LOCKED" and coupon.terms.live_locks_per_user is not None
         if limited and coupon.lock_ends > self._moment.now:

@@ -183,6 +183,46 @@ def a_batch_started_without_approval(log: Log) -> None:
     log.add("batch-b", "batch.started")
 
 
+def reviewed(log: Log, *, by: str = "key:chief", submitted_by: str = "key:clerk") -> None:
+    """The batch, planned by ``key:till``, is approved and was never started."""
+    if log.rows[-1].topic == "batch.started":
+        log.rows.pop()
+        log.versions["batch-b"] -= 1
+    log.add("batch-b", "batch.submitted", actor=submitted_by)
+    log.add("batch-b", "batch.approved", actor=by)
+
+
+def approved_by_who_planned_it(log: Log) -> None:
+    reviewed(log, by="key:till")
+
+
+def approved_by_who_submitted_it(log: Log) -> None:
+    reviewed(log, by="key:clerk")
+
+
+def approved_by_who_submitted_it_again(log: Log) -> None:
+    reviewed(log)
+    log.add("batch-b", "batch.quantity_changed", quantity_before=1_000_000, quantity=1_000_001)
+    log.add("batch-b", "batch.rejected")
+    reviewed(log, by="key:agent", submitted_by="key:agent")
+
+
+def raised_while_it_runs_as_approved(log: Log) -> None:
+    reviewed(log)
+    log.add("batch-b", "batch.started")
+    log.add("batch-b", "batch.quantity_changed", quantity_before=1_000_000, quantity=1_000_001)
+
+
+def rejected_without_a_raise(log: Log) -> None:
+    reviewed(log)
+    log.add("batch-b", "batch.quantity_changed", quantity_before=1_000_000, quantity=999_999)
+    log.add("batch-b", "batch.rejected")
+
+
+def a_budget_where_none_was_planned(log: Log) -> None:
+    log.add("batch-b", "batch.budget_changed", budget_before_minor=None, budget_minor=1)
+
+
 def before_the_claims(log: Log) -> None:
     log.issue()
 
@@ -404,6 +444,12 @@ BROKEN: list[tuple[Callable[[Log], None], str, dict[str, Any]]] = [
     (a_batch_that_is_paused, "I2", {}),
     (a_batch_resumed_after_it_stopped, "I2", {}),
     (a_batch_started_without_approval, "I2", {}),
+    (approved_by_who_planned_it, "I2", {"needs_approval": True}),
+    (approved_by_who_submitted_it, "I2", {"needs_approval": True}),
+    (approved_by_who_submitted_it_again, "I2", {"needs_approval": True}),
+    (raised_while_it_runs_as_approved, "I2", {"needs_approval": True}),
+    (rejected_without_a_raise, "I2", {"needs_approval": True}),
+    (a_budget_where_none_was_planned, "I17", {}),
     (before_the_claims, "I2", {"claim_from": text(T0 + timedelta(days=1))}),
     (before_the_claims, "I2", {"claim_until": text(T0)}),
     (a_step_of_a_batch_that_nobody_knows, "form", {}),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.audit.broken_logs import funded
+from tests.audit.broken_logs import funded, reviewed
 from tests.audit.logs import HELD, T0, VALID, VALUE, Life, Log, text
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -117,15 +117,47 @@ def a_credit_that_restores_with_what_was_spent(log: Log) -> None:
     life.credit(restored=True)
 
 
-def a_grace_after_a_credit_that_is_too_long(log: Log) -> None:
+LATE = T0 + VALID - HOUR
+
+
+def graced(log: Log, **grace: Any) -> Life:
+    """A voucher of which a part was refunded shortly before its end."""
     life = debited(log)
-    at = T0 + VALID - HOUR
+    life.credit(occurred_at=text(LATE), request_id="refund")
+    said = {"occurred_at": text(LATE), "request_id": "refund", "valid_until": text(LATE + 3 * DAY)}
+    life.extend(**said | grace)
+    return life
+
+
+def a_grace_on_what_was_over(log: Log) -> None:
+    """The credit found something left on the voucher, so it restored nothing."""
+    at = T0 + VALID
+    life = debited(log)
     life.credit(occurred_at=text(at), request_id="refund")
-    life.extend(occurred_at=text(at), request_id="refund", valid_until=text(at + 4 * DAY))
+    life.extend(occurred_at=text(at), request_id="refund", valid_until=text(at + 3 * DAY))
+
+
+def a_second_grace(log: Log) -> None:
+    life = graced(log)
+    at = T0 + 60 * DAY
+    before, until = text(LATE + 3 * DAY), text(at + 3 * DAY)
+    life.extend(occurred_at=text(at), request_id="refund", valid_until_before=before, valid_until=until)
+
+
+def a_grace_of_a_rule_that_gives_none(log: Log) -> None:
+    life = debited(log)
+    life.credit(occurred_at=text(LATE), request_id="refund")
+    life.extend(occurred_at=text(T0 + VALID), request_id="refund", valid_until=text(T0 + VALID + DAY))
 
 
 def extended_after_its_end(log: Log) -> None:
     log.issue().extend(occurred_at=text(T0 + VALID))
+
+
+def extended_while_an_order_holds_it(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.extend()
 
 
 # --- uses ------------------------------------------------------------------------------------------------------------
@@ -273,6 +305,45 @@ def a_lock_for_another_user_that_outlasts_the_validity(log: Log) -> None:
     life.lock(order_id=held["order_id"], holder_id="friend", lock_ends_at=text(at + 3 * HOUR), **now)
 
 
+OVER = {"occurred_at": text(T0 + HELD)}
+"""When the locks of these logs have just ended."""
+
+
+def a_lock_extended_when_it_is_over(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.hold_longer(lock_ends_at=text(T0 + 2 * HELD), **OVER)
+
+
+def a_lock_let_go_when_it_is_over(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.unlock(**OVER)
+
+
+def a_lock_made_again_when_it_is_over(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.unlock(reason="locked_again", request_id="again", **OVER)
+
+
+def a_lock_voided_when_it_is_long_over(log: Log) -> None:
+    life = log.issue()
+    life.lock()
+    life.unlock(reason="voided", occurred_at=text(T0 + HELD + timedelta(microseconds=1)))
+
+
+def a_lock_made_again_later(log: Log) -> None:
+    """By the request that let go, and after the coupon's end."""
+    life = log.issue()
+    at = T0 + VALID - HOUR
+    life.lock(occurred_at=text(at), lock_ends_at=text(at + 2 * HOUR))
+    held = dict(zip(("order_id", "lock_id"), life.held or (), strict=True))
+    life.unlock(reason="locked_again", request_id="again", occurred_at=text(at + HOUR))
+    later = {"occurred_at": text(at + 3 * HOUR), "lock_ends_at": text(at + 4 * HOUR)}
+    life.lock(order_id=held["order_id"], request_id="again", **later)
+
+
 def the_end_of_a_lock_long_before_it(log: Log) -> None:
     life = log.issue()
     life.lock()
@@ -297,8 +368,11 @@ BROKEN: list[tuple[Callable[[Log], None], str, dict[str, Any]]] = [
     (a_credit_that_restores_what_is_not_used_up, "I7", {}),
     (a_credit_that_forgets_what_it_restores, "I7", {}),
     (a_credit_that_restores_with_what_was_spent, "I17", {}),
-    (a_grace_after_a_credit_that_is_too_long, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_grace_on_what_was_over, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_second_grace, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_grace_of_a_rule_that_gives_none, "I7", {}),
     (extended_after_its_end, "I7", {}),
+    (extended_while_an_order_holds_it, "I7", {}),
     (funders_of_another_share, "I17", {}),
     (funders_where_the_merchant_pays_all, "I17", {"terms": {"merchant_share_permyriad": 10_000}}),
     (late_in_time, "I6", {}),
@@ -333,4 +407,66 @@ BROKEN: list[tuple[Callable[[Log], None], str, dict[str, Any]]] = [
     (a_lock_renewed_for_more_than_a_day, "I4", {}),
     (a_lock_for_another_user_that_outlasts_the_validity, "I7", {}),
     (the_end_of_a_lock_long_before_it, "I6", {}),
+    (a_lock_extended_when_it_is_over, "I6", {}),
+    (a_lock_let_go_when_it_is_over, "I6", {}),
+    (a_lock_made_again_when_it_is_over, "I6", {}),
+    (a_lock_voided_when_it_is_long_over, "I6", {}),
+    (a_lock_made_again_later, "I7", {}),
 ]
+
+
+# --- what the same request must write next -------------------------------------------------------------------------
+
+
+def a_grace_after_a_credit_that_is_too_long(log: Log) -> None:
+    graced(log, valid_until=text(LATE + 4 * DAY))
+
+
+def a_grace_weeks_after_the_credit(log: Log) -> None:
+    graced(log, occurred_at=text(LATE + 50 * DAY), valid_until=text(LATE + 53 * DAY))
+
+
+def a_grace_that_is_counted_right_and_told_late(log: Log) -> None:
+    graced(log, occurred_at=text(LATE + DAY))
+
+
+def a_grace_by_another_request(log: Log) -> None:
+    graced(log, request_id="another")
+
+
+def no_grace_after_a_credit(log: Log) -> None:
+    life = debited(log)
+    life.credit(occurred_at=text(LATE))
+    life.transfer()
+
+
+def no_grace_where_an_order_holds_it(log: Log) -> None:
+    life = debited(log)
+    life.lock(occurred_at=text(LATE), lock_ends_at=text(LATE + 3 * HOUR))
+    life.credit(occurred_at=text(LATE + 2 * HOUR))
+    life.unlock(occurred_at=text(LATE + 2 * HOUR))
+
+
+def a_quantity_raised_without_a_review(log: Log) -> None:
+    reviewed(log)
+    log.add("batch-b", "batch.quantity_changed", quantity_before=1_000_000, quantity=1_000_001)
+    log.add("batch-b", "batch.started")
+
+
+def a_budget_raised_without_a_review(log: Log) -> None:
+    reviewed(log)
+    log.add("batch-b", "batch.budget_changed", budget_before_minor=9, budget_minor=10)
+    log.add("batch-b", "batch.quantity_changed", quantity_before=1_000_000, quantity=1)
+
+
+LEFT_OUT: list[tuple[Callable[[Log], None], str, dict[str, Any]]] = [
+    (a_grace_after_a_credit_that_is_too_long, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_grace_weeks_after_the_credit, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_grace_that_is_counted_right_and_told_late, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_grace_by_another_request, "I7", {"terms": {"return_policy": GRACE}}),
+    (no_grace_after_a_credit, "I7", {"terms": {"return_policy": GRACE}}),
+    (no_grace_where_an_order_holds_it, "I7", {"terms": {"return_policy": GRACE}}),
+    (a_quantity_raised_without_a_review, "I2", {"needs_approval": True}),
+    (a_budget_raised_without_a_review, "I2", {"needs_approval": True, "budget_minor": 9}),
+]
+"""The same, but that a whole log is wrong without that event too, for another one is due."""

@@ -127,6 +127,36 @@ def test_a_checkpoint_that_cannot_be_kept_is_said_before_the_audit(desk: Desk) -
     assert not list((desk.path / "folder").iterdir())
 
 
+def test_a_verdict_is_told_though_its_checkpoint_cannot_be_kept_any_more(desk: Desk) -> None:
+    (desk.path / ".last.new").mkdir()  # where it would be written before it takes its place
+    done = desk.started(desk.bundle, "--key", desk.key, "--save-checkpoint", "last")
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.endswith("\nall is right\n")
+    assert done.stderr.splitlines()[-1].startswith("coupon-ledger-audit: error: the report or its checkpoint is not")
+    assert not (desk.path / "last").exists()
+
+
+def test_a_report_that_cannot_be_written_is_no_verdict(desk: Desk) -> None:
+    command = [sys.executable, "-I", "-c", START, str(desk.package), desk.bundle, "--key", desk.key]
+    saving = [*command, "--save-checkpoint", str(desk.path / "last")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(saving, stdout=full, stderr=subprocess.PIPE, text=True, cwd=desk.path)
+    assert done.returncode == 2, done.stderr
+    assert "No space left" in done.stderr.splitlines()[-1]
+    assert not (desk.path / "last").exists()
+
+
+def test_a_key_is_of_the_kind_that_is_asked_for(desk: Desk) -> None:
+    witness = desk.file("witness.vkey", str(SigningKey.generate("witness.example/w", note.WITNESS).verifier()))
+    said = desk.run(desk.bundle, "--key", witness, code=2)
+    assert said.splitlines()[-1].endswith("witness.example/w is the key of a witness, and not of a log")
+    said = desk.run(desk.bundle, "--key", desk.key, "--witness", desk.key, code=2)
+    assert said.splitlines()[-1].endswith(f"{KEY.name} is the key of a log, and not of a witness")
+    for none in ("missing.vkey", "x" * 5_000, desk.file("binary", b"\xff"), str(desk.path)):
+        said = desk.run(desk.bundle, "--key", none, code=2)
+        assert "error: neither a key nor a file of one: " in said.splitlines()[-1]
+
+
 def test_a_coupons_bundle_needs_a_proof_from_the_last_checkpoint(desk: Desk) -> None:
     last = desk.file("last", desk.sealed.note(40))
     key = desk.stream.removeprefix("coupon-")
@@ -205,6 +235,9 @@ def test_a_changed_key_is_named_beside_the_old_one(desk: Desk) -> None:
     desk.run(bundle, "--key", str(new.verifier()), "--key", desk.key, "--last", old)
     assert desk.json(bundle, "--key", str(new.verifier()), "--last", old, code=1)["finding"]["step"] == "last"
     assert desk.json(bundle, "--key", desk.key, code=1)["finding"]["step"] == "signature"
+    other = SigningKey.generate(KEY.name)
+    said = desk.json(bundle, "--key", desk.key, "--key", str(other.verifier()), code=1)["finding"]["text"]
+    assert all(f"not signed by {KEY.name}+{key.verifier().id.hex()}" in said for key in (KEY, other))
 
 
 def test_says_which_checkpoint_is_not_signed(desk: Desk) -> None:

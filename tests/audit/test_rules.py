@@ -16,7 +16,8 @@ from coupon_ledger_audit.coupon_fold import STEPS
 from coupon_ledger_audit.fold import Fold
 from coupon_ledger_audit.report import Finding
 from tests.audit import broken_logs, broken_terms
-from tests.audit.broken_terms import AT_ONCE, GRACE, RELATIVE
+from tests.audit.broken_logs import reviewed
+from tests.audit.broken_terms import AT_ONCE, GRACE, LATE, LEFT_OUT, RELATIVE, debited, graced, no_grace_after_a_credit
 from tests.audit.logs import HELD, T0, VALID, VALUE, Life, Log, Sealed, text, trust
 
 BROKEN = broken_logs.BROKEN + broken_terms.BROKEN
@@ -44,6 +45,29 @@ def test_the_event_that_breaks_a_rule_is_named(story: Callable[[Log], None], rul
     assert finding.position == len(log.rows), finding.text
     log.rows.pop()
     assert found(log) is None
+
+
+@pytest.mark.parametrize(("story", "rule", "limits"), LEFT_OUT, ids=lambda each: getattr(each, "__name__", None))
+def test_what_must_come_next_is_not_left_out(story: Callable[[Log], None], rule: str, limits: dict[str, Any]) -> None:
+    """The story's last event is not the one that is due, and a whole log does not end before it."""
+    log = begun(**limits)
+    story(log)
+    for position in (len(log.rows), None):
+        finding = found(log)
+        assert finding is not None
+        assert finding.text.split()[0].rstrip(":") == rule, finding.text
+        assert finding.position == position, finding.text
+        log.rows.pop()
+    assert found(log) is None
+
+
+def test_a_coupons_bundle_may_end_where_something_is_due() -> None:
+    """It does not show that nothing came after."""
+    log = begun(terms={"return_policy": GRACE})
+    no_grace_after_a_credit(log)
+    log.rows.pop()
+    bundle = Sealed(log.rows).coupon(log.coupons[0].stream, "batch-b", "template-t")
+    assert audit(io.BytesIO(bundle), trust()).finding is None
 
 
 def test_a_day_is_the_merchants() -> None:
@@ -78,11 +102,21 @@ def test_a_clock_may_be_set_right_by_a_second() -> None:
 
 def test_a_batch_pauses_goes_on_and_stops() -> None:
     log = begun(needs_approval=True)
-    log.rows.pop()
-    log.versions["batch-b"] -= 1
-    steps = ["submitted", "rejected", "submitted", "approved", "started", "paused", "resumed"]
-    for step in [*steps, "paused", "rejected", "submitted", "approved", "started"]:
+    reviewed(log)
+    raised = {"quantity_before": 1_000_000, "quantity": 1_000_001}
+    smaller = {"quantity_before": 1_000_001, "quantity": 1_000_000}
+    log.add("batch-b", "batch.quantity_changed", **raised)
+    for step in ("rejected", "submitted", "rejected"):
         log.add("batch-b", f"batch.{step}", reason="as planned")
+    reviewed(log)
+    for step in ("started", "paused", "resumed", "paused"):
+        log.add("batch-b", f"batch.{step}", reason="as planned")
+    log.add("batch-b", "batch.quantity_changed", **smaller)
+    log.add("batch-b", "batch.quantity_changed", **raised)
+    log.add("batch-b", "batch.rejected", reason="the quantity was raised")
+    reviewed(log)
+    log.add("batch-b", "batch.started")
+    log.add("batch-b", "batch.quantity_changed", **smaller)
     life = log.issue()
     log.add("batch-b", "batch.stopped", reason="enough")
     life.lock()
@@ -167,6 +201,35 @@ def test_a_credit_restores_gives_grace_and_keeps_as_the_terms_say() -> None:
     order_id, *part = life.used or ()
     life.debits = {order_id: tuple(part)}
     life.credit(reason="buyer_refund", credited_minor=0, balance_minor=spent)
+    assert found(log) is None
+
+
+def test_a_grace_moves_the_end_of_what_is_valid_or_held() -> None:
+    log = begun(terms={"return_policy": GRACE})
+    graced(log).lock(occurred_at=text(LATE + timedelta(days=2)), lock_ends_at=text(LATE + timedelta(days=2)))
+    life = debited(log)
+    after = T0 + VALID
+    life.lock(occurred_at=text(LATE), lock_ends_at=text(after + HELD))
+    refund = {"occurred_at": text(after), "request_id": "refund"}
+    life.credit(**refund)
+    life.extend(valid_until=text(after + timedelta(days=3)), **refund)
+    # Nothing is added to what is valid for longer than the grace, nor to what is over.
+    debited(log).credit()
+    for at in (after, after + HELD):
+        life = debited(log)
+        life.lock()
+        life.unlock(reason="lock_ended", occurred_at=text(T0 + HELD))
+        life.credit(occurred_at=text(at))
+        life.expire()
+    assert found(log) is None
+
+
+def test_a_hold_that_was_over_ends_at_its_end_when_the_coupon_is_voided() -> None:
+    log = begun()
+    life = log.issue()
+    life.lock()
+    life.unlock(reason="voided", occurred_at=text(T0 + HELD))
+    life.void(occurred_at=text(T0 + 2 * HELD))
     assert found(log) is None
 
 

@@ -83,7 +83,8 @@ class Story:
         later = BatchPlan(
             name="Voucher", quantity=50, valid_delay_seconds=60, valid_for_seconds=86_400 * 9, per_user_limit=None
         )
-        batches = (batch_id, self._batch(given, until), self._batch(Terms(benefit=worth, currency="EUR"), later))
+        voucher = Terms(benefit=worth, currency="EUR", return_policy=POLICY)
+        batches = (batch_id, self._batch(given, until), self._batch(voucher, later))
         for id in batches:
             self._do(use_cases.start_batch(self._request(), id))
         self._change_plan(batch_id)
@@ -164,6 +165,15 @@ class Story:
         self._return(id, "o-1", "order_cancelled")
         self._lock(id, "o-3", basket=BASKET, order_total_minor=None)
         self._confirm(id, "o-3", None)
+        id = self._coupon("graced", self.voucher)
+        self.now += timedelta(seconds=60)
+        for order in ("o-4", "o-5"):
+            self._lock(id, order, basket=BASKET, order_total_minor=None)
+            self._confirm(id, order, 100)
+        self._return(id, "o-4", "order_cancelled")
+        self.now += timedelta(days=8)
+        self._return(id, "o-5", "merchant_refund")
+        self.now -= timedelta(days=8)
 
 
 class Forger:
@@ -205,7 +215,7 @@ def forging(database: Database, story: Story) -> Iterator[Forger]:
     """All rights on the events; afterwards they are as they were."""
     options = f"-c search_path={database.schema} -c session_replication_role=replica"
     with psycopg.connect(database.url, autocommit=True, options=options, row_factory=tuple_row) as connection:
-        connection.execute("create temporary table kept as select notification_id, state from events")
+        connection.execute("create temporary table kept as select * from events")
         try:
             yield Forger(connection, story)
         finally:
@@ -213,3 +223,4 @@ def forging(database: Database, story: Story) -> Iterator[Forger]:
                 "update events e set state = k.state from kept k"
                 " where k.notification_id = e.notification_id and k.state <> e.state"
             )
+            connection.execute("insert into events select * from kept on conflict do nothing")

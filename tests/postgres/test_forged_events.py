@@ -20,15 +20,13 @@ from ledger.benefit import Benefit
 from ledger.database import Database
 from projections.verify.report import IDS, Report
 from projections.verify.run import verify
-from tests.postgres.forging import PLANNER, SUBMITTER, Forger, Story, forging
+from tests.postgres.forging import PLANNER, POLICY, SUBMITTER, Forger, Story, forging
 
 OF_LOG = [id for id in IDS if id not in ("I10", "I15")]
 OFF = {**vars(Benefit(kind="amount_off", value_minor=500)), "products": []}
 FAR = "9999-12-31T00:00:00+00:00"
 ZONE = "zones are those of the auditor's machine: one without data is told, and not judged"
 NO_LIMIT = "a limit that nobody can reach limits nothing"
-ACTORS = "the audit does not look at who acts"
-REVIEWS = "the audit does not look at what is raised after its approval"
 
 
 class Forged(NamedTuple):
@@ -106,6 +104,55 @@ def _not_to_be_shared(by: Forger) -> int:
     return by.position("shared", "shared")
 
 
+def _revived(verb: str) -> Callable[[Forger], int]:
+    """The lock is over when the order names it again."""
+
+    def edit(by: Forger) -> int:
+        by.coupon("held", "locked", lock_ends_at=lambda payload: payload["occurred_at"])
+        extended = by.position("held", "lock_extended")
+        if verb == "lock_extended":
+            return extended
+        by.coupon("held", "locked", lock_ends_at=moved("lock_ends_at", seconds=11))
+        by.coupon("held", "lock_extended", lock_ends_at=moved("occurred_at", seconds=1))
+        return by.position("held", "unlocked")
+
+    return edit
+
+
+def _made_again_later(by: Forger) -> int:
+    """By the same request, but when the coupon is over."""
+    return by.coupon(
+        "held",
+        "locked",
+        2,
+        occurred_at=moved("occurred_at", days=40),
+        lock_ends_at=moved("lock_ends_at", days=40),
+    )
+
+
+def _grace_left_out(by: Forger) -> int:
+    """The first credit is for the reason that has a grace, and so long that it moves the end."""
+    by.terms(by.story.voucher, return_policy=vars(POLICY) | {"grace_days": 30})
+    by.coupon("voucher", "credited", reason="merchant_refund")
+    return by.position("voucher", "locked", 3)
+
+
+def _grace_not_given(by: Forger) -> int:
+    by.coupon("graced", "credited", 2, reason="order_cancelled")
+    return by.coupon("graced", "extended", occurred_at=moved("valid_until_before", seconds=1))
+
+
+def _grace_on_what_was_over(by: Forger) -> int:
+    later = {"occurred_at": moved("occurred_at", days=2)}
+    by.coupon("graced", "credited", 2, **later)
+    return by.coupon("graced", "extended", **later, valid_until=moved("valid_until", days=2))
+
+
+def _grace_later(by: Forger) -> int:
+    later = {name: moved(name, days=20) for name in ("occurred_at", "valid_until")}
+    return by.coupon("graced", "extended", **later)
+
+
 def _half_a_coupon_by_line(value: Any) -> list[dict[str, Any]]:
     return [{"line_id": "1", "product_id": "p", "discount_minor": value}]
 
@@ -125,10 +172,10 @@ FORGED: dict[str, Forged] = {
     "a duration beyond bounds": Forged("catalogue", "I7", plan(valid_for_seconds=2**62), at_issue=True),
     "a coupon that is valid for ever": Forged("catalogue", "I7", plan(valid_for_seconds=None)),
     "started without approval": Forged("plans", "I2", _started_unapproved),
-    "approved by who submitted it": Forged("plans", "", plan("approved", actor=SUBMITTER), ACTORS),
-    "approved by who planned it": Forged("plans", "", plan("approved", actor=PLANNER), ACTORS),
-    "raised while it runs as approved": Forged("plans", "", _raised_as_it_runs, REVIEWS),
-    "raised without a review": Forged("plans", "", _raised_unreviewed, REVIEWS),
+    "approved by who submitted it": Forged("plans", "I2", plan("approved", actor=SUBMITTER)),
+    "approved by who planned it": Forged("plans", "I2", plan("approved", actor=PLANNER)),
+    "raised while it runs as approved": Forged("plans", "I2", _raised_as_it_runs),
+    "raised without a review": Forged("plans", "I2", _raised_unreviewed),
     "a worth as text": Forged("catalogue", "I17", terms(benefit=OFF | {"value_minor": "500"})),
     "a worth that has a point": Forged("catalogue", "I17", terms(benefit=OFF | {"value_minor": 500.0})),
     # --- issued ---------------------------------------------------------------------------------------------
@@ -182,6 +229,10 @@ FORGED: dict[str, Forged] = {
     "a lock that is over while it lasts": Forged(
         "I6", "I6", coupon("let go", "unlocked", occurred_at=moved("occurred_at", seconds=-150))
     ),
+    "a lock that is extended when it is over": Forged("I6", "I6", _revived("lock_extended")),
+    "a lock that is made again when it is over": Forged("I6", "I6", _revived("unlocked")),
+    "a lock that is made again later, after the end": Forged("I7", "I7", _made_again_later),
+    "a lock that is let go when it is over": Forged("I6", "I6", coupon("let go", "unlocked", reason="left")),
     # --- used -----------------------------------------------------------------------------------------------
     "a late use where none counts": Forged("I6", "I6", _late("used")),
     "a late use that the terms refuse": Forged("I6", "I6", _late_refused),
@@ -224,6 +275,13 @@ FORGED: dict[str, Forged] = {
     "shared where the terms forbid it": Forged("custody", "I6", _not_to_be_shared),
     "an extension that shortens": Forged(
         "I7", "I7", coupon("extended", "extended", valid_until=moved("valid_until_before", days=-1))
+    ),
+    "a grace after a credit that is left out": Forged("I7", "I7", _grace_left_out),
+    "a grace after a credit that nobody gave": Forged("I7", "I7", _grace_not_given),
+    "a grace on what was over": Forged("I7", "I7", _grace_on_what_was_over),
+    "a grace after a credit, weeks later": Forged("I7", "I7", _grace_later),
+    "a grace after a credit that is too long": Forged(
+        "I7", "I7", coupon("graced", "extended", valid_until=moved("valid_until", days=1))
     ),
     "an extension of what is over": Forged(
         "I7", "I7", coupon("extended", "extended", occurred_at=moved("valid_until_before", days=1))
@@ -275,3 +333,15 @@ def test_what_is_forged_is_found_by_both_readings(story: Story, shared_database:
         assert first_wrong(report) == (forged.check, position), [each.findings for each in report.checks if not each.ok]
         assert audited(by.connection) == (forged.rule, told if forged.rule else None)
         assert bool(forged.why) == (not forged.rule)
+
+
+def test_a_grace_is_not_left_out_at_the_end(story: Story, shared_database: Database) -> None:
+    """No later event of the coupon shows it."""
+    with forging(shared_database, story) as by:
+        credited, extended = by.position("graced", "credited", 2), by.position("graced", "extended")
+        by.connection.execute("delete from events where notification_id = %s", (extended,))
+        report = verify(shared_database, only=["I7"])
+        assert first_wrong(report) == ("I7", credited)
+        with pytest.raises(Broken, match="the grace after a return is left out"):
+            audited(by.connection)
+    assert verify(shared_database, only=OF_LOG).ok
