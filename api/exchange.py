@@ -148,8 +148,7 @@ def caught_up(at_least: int, *names: str) -> int:
 def read_together(store: Store, at_least: int, names: Sequence[str], read: Callable[[Connection], T]) -> tuple[T, int]:
     """Figures that are made of the named read models, and the position at which all of these are, as ``caught_up``.
 
-    Both are of one snapshot, for the models need not move together: one may be stopped, and of a backlog each half is
-    folded by itself.
+    Both are of one snapshot, for the models need not be at one position: one may be stopped, or catch up.
     """
     try:
         return _read_when(store, at_least, names, read, together=True)

@@ -15,8 +15,8 @@ from projections.models.shared_coupons import SharedCoupons
 from projections.models.wallet import Wallet
 from projections.projection import Projection
 
-# Those that ask the same of a chunk stand together, for the list is halved between the sessions that fold a backlog and
-# the processes of a replay: first what is of single coupons and orders, then what is added up.
+# Those that ask the same of a chunk stand together, for a replay halves the list between two processes: first what is
+# of single coupons and orders, then what is added up.
 PROJECTIONS: tuple[Projection, ...] = (
     CouponStatus(),
     Wallet(),

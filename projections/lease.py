@@ -35,11 +35,7 @@ class Lease:
     def take(self, connection: Connection) -> bool:
         """Lead from now on, or see that another session does. Ask again until it is so, a few times a second."""
         [(leads,)] = checkpoints.rows(connection, _TAKE)
-        if leads:
-            with connection.transaction():
-                connection.execute("set local role none")  # sessions may be ended by their own login
-                checkpoints.rows(connection, _END_BESIDE)
-        else:
+        if not leads:
             self._watch(connection)
         return bool(leads)
 
@@ -49,7 +45,7 @@ class Lease:
 
     def _watch(self, connection: Connection) -> None:
         with connection.transaction():
-            connection.execute("set local role none")
+            connection.execute("set local role none")  # sessions may be ended by their own login
             seen = next(iter(checkpoints.rows(connection, _LEADER)), None)
             if seen is None or seen != self._seen:
                 self._seen, self._seen_at = seen, time.monotonic()
@@ -71,14 +67,4 @@ select a.pid, a.state_change
    and l.classid = 'projection_checkpoints'::regclass::oid
    and l.database = (select oid from pg_database where datname = current_database())
    and a.wait_event_type = 'Client'
-"""
-
-# What the leader of before still has in hand in the session beside its own would hold half of the checkpoints for as
-# long as PostgreSQL waits for a copy.
-_END_BESIDE = """
-select pg_terminate_backend(pid)
-  from pg_locks
- where locktype = 'advisory' and granted and objsubid = 2 and objid = 2
-   and classid = 'projection_checkpoints'::regclass::oid
-   and database = (select oid from pg_database where datname = current_database())
 """

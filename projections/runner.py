@@ -1,9 +1,8 @@
 """The runner: follows the log, and keeps every projection's rows and checkpoint in step.
 
 It reads a chunk of the log, decodes it once, and applies it to all projections that stand at the same position in one
-transaction with their checkpoints; a chunk of a backlog in two, half of the projections in each. Polling is the truth;
-NOTIFY only wakes it early. One runner leads, by a lock that its session holds. Whatever one that lost the lead still
-has in hand moves no checkpoint that another has moved.
+transaction with their checkpoints. Polling is the truth; NOTIFY only wakes it early. One runner leads, by a lock that
+its session holds, so a runner that lost its connection has lost the lead too and cannot commit anything more.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import wait
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -24,7 +22,6 @@ from ledger.database import Database
 from ledger.rest import rest
 from ledger.store import Store
 from projections import checkpoints, faults
-from projections.beside import Beside
 from projections.catalogue import PROJECTIONS
 from projections.checkpoints import TROUBLE, ProjectionMoved
 from projections.chunk import Ahead, Chunk, times_as_text
@@ -35,8 +32,6 @@ CHUNK_EVENTS = 5_000
 """Events that one transaction folds: enough to spread its cost, few enough to be done in a part of a second."""
 POLL_SECONDS = 0.2
 LEASE_POLL_SECONDS = 0.4
-ALIVE_SECONDS = 0.5
-"""The leader lets PostgreSQL hear of it so often while it waits, for it is watched."""
 BACKOFF_LIMIT_SECONDS = 5.0
 FAULT_LIMIT = 2_000
 """Characters of an error that a checkpoint keeps."""
@@ -60,7 +55,6 @@ class Runner:
         self.chunk_events = chunk_events
         self._lease = Lease()
         self._ahead = Ahead(lambda: checkpoints.connect(database), times_as_text(Store(database).mapper.decode))
-        self._beside = Beside(database)
 
     def run(self, stop: threading.Event) -> None:
         """Lead, or wait for the lead, until told to stop; the chunk in hand is finished first.
@@ -91,7 +85,6 @@ class Runner:
                 pause = min(2 * pause, BACKOFF_LIMIT_SECONDS)
             finally:
                 self._ahead.close()
-                self._beside.close()
 
     def catch_up(self) -> int:
         """Fold until every projection that can has reached the head of the log as of now, and return that head.
@@ -99,7 +92,7 @@ class Runner:
         While another runner leads, this one waits for it.
         """
         checkpoints.install(self.database, self.projections)
-        with checkpoints.connect(self.database) as connection, closing(self._ahead), closing(self._beside):
+        with checkpoints.connect(self.database) as connection, closing(self._ahead):
             head = checkpoints.head(connection)
             leads = False
             while any(position < head for position in self._positions(connection).values()):
@@ -137,31 +130,15 @@ class Runner:
             topics = frozenset[str]().union(*(projection.topics for projection in group))
             chunk = self._ahead.read(connection, topics, after, limit)
             if chunk:
-                fold = self._fold
-                if len(chunk) == self.chunk_events and len(groups) == 1 < len(group):
+                if len(chunk) == self.chunk_events and len(groups) == 1:
                     self._ahead.begin(topics, chunk.last, self.chunk_events)
-                    fold = self._fold_backlog
-                else:
-                    self._beside.close()
                 folded += len(chunk)
                 try:
-                    fold(connection, group, chunk)
+                    self._fold(connection, group, chunk)
                     self._lease.used()
                 except ProjectionMoved:
                     log.info("a projection was moved by somebody else; looking again")
         return folded
-
-    def _fold_backlog(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> bool:
-        """Fold the chunk in two sessions at once: PostgreSQL writes for one half while we add up for the other."""
-        half = (len(group) + 1) // 2
-        other = self._beside.begin(lambda session: self._fold(session, group[half:], chunk))
-        try:
-            well = self._fold(connection, group[:half], chunk)
-        finally:
-            while not wait([other], ALIVE_SECONDS).done:
-                with suppress(psycopg.Error):  # where it is lost, that is known already or will be
-                    connection.execute("select")
-        return other.result() and well
 
     def _fold(self, connection: Connection, group: Sequence[Projection], chunk: Chunk) -> bool:
         """Fold the chunk into all, or find who fails on which event and stop that one there. Whether all went well."""

@@ -298,7 +298,7 @@ def test_the_law_and_the_money_hold_after_every_event(ledger: Ledger, shop: Any,
 def runner_folds_one(runner: Runner, position: int) -> None:
     """Fold up to this position and no further."""
     checkpoints.install(runner.database, runner.projections)
-    with checkpoints.connect(runner.database) as connection, closing(runner._ahead), closing(runner._beside):
+    with checkpoints.connect(runner.database) as connection, closing(runner._ahead):
         runner._round(connection)
         assert set(checkpoints.running(connection).values()) == {position}
 

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lived import store_lives
 from ledger.database import PROJECTOR_ROLE, Database
 from projections import replay
 from projections.catalogue import PROJECTIONS
-from tests.postgres.seals import superuser
 from tests.postgres.test_projections_rebuild import writing
 from tests.postgres.test_projections_runner import leaders, positions, until
 
@@ -75,36 +73,3 @@ def test_another_takes_over(shop: Any, database: Database, how: signal.Signals) 
     found = replay.compare(Database(database.url, database.schema, PROJECTOR_ROLE), PROJECTIONS)
     assert [(each.name, each.differing) for each in found] == [(projection.name, 0) for projection in PROJECTIONS]
     assert found[0].live_rows > 0
-
-
-@pytest.mark.parametrize("how", ["killed", "frozen", "frozen without its lead"])
-def test_another_takes_over_a_backlog(database: Database, how: str) -> None:
-    """Half of it is folded in a session beside the leader's, which is ended whatever it holds, and if it is alone."""
-    store_lives(database.url, database.schema, 40_000)
-    with projector(database) as one:
-        session = other_leader(database)
-        until(lambda: any(holds for _, holds in beside(database)))
-        old = {pid for pid, _ in beside(database)}
-        one.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
-        if how == "frozen without its lead":
-            with superuser(database) as connection:
-                connection.execute("select pg_terminate_backend(%s)", (session,))
-            until(lambda: not leaders(database))
-        with projector(database):
-            other_leader(database, than=session)
-            until(lambda: all(position == 40_000 for position, _ in positions(database).values()))
-            assert not old & {pid for pid, _ in beside(database)}
-    found = replay.compare(Database(database.url, database.schema, PROJECTOR_ROLE), PROJECTIONS)
-    assert [(each.name, each.differing) for each in found] == [(projection.name, 0) for projection in PROJECTIONS]
-
-
-def beside(database: Database) -> list[tuple[int, bool]]:
-    """Sessions beside a leader's, and whether each is in the middle of a chunk."""
-    query = """
-    select a.pid, a.backend_xid is not null
-      from pg_locks l join pg_stat_activity a using (pid)
-     where l.locktype = 'advisory' and l.granted and l.objid = 2
-       and l.classid = 'projection_checkpoints'::regclass::oid
-    """
-    with database.connect() as connection:
-        return connection.execute(query).fetchall()
