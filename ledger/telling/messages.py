@@ -21,7 +21,6 @@ from ledger.errors import InvalidField, InvalidPeriod, NotFound, Refusal
 from ledger.request import Request
 from ledger.work import Receipt
 
-TITLE_LIMIT = 200
 BODY_LIMIT = 10_000
 NAMED_LIMIT = 1_000
 """Users that one call may name."""

@@ -21,8 +21,7 @@ from projections.verify.snapshot import Books, Moment, moment
 from projections.verify.walk import walk
 
 Progress = Callable[[str, int, int], None]
-"""Is told (part, done, all)."""
-PARTS = ("log", "guards", "seal", "last checkpoint", "read models")
+"""Is told (part, done, all); parts are log, guards, seal, last checkpoint and read models."""
 
 
 def verify(
